@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef FV_VMM_DEVICE_H
+#define FV_VMM_DEVICE_H
+/*
+ * A device: one .c file that ends in one `const struct device_ops`, and one
+ * row in devices.c. Its own state begins with a struct device.
+ */
+#include "vmm/vm.h"
+
+struct device {
+	const struct device_ops *ops;
+	struct vm *vm;
+	char name[VMM_NAME_MAX]; /* "serial", "disk.root" */
+	struct device *next;
+};
+
+struct device_ops {
+	const char *name;
+	/*
+	 * Makes the devices of this kind that vm->config asks for (none is fine)
+	 * and gives each to device_add(). 0, or -errno with words; what was added
+	 * before a failure is destroyed by the caller.
+	 */
+	int (*create)(struct vm *vm, struct err *err);
+	/* Ends its threads and frees it; vcpus stand still or are gone. */
+	void (*destroy)(struct device *dev);
+	/* Optional: stand still: touch no guest memory and raise no interrupt from return on, until
+	 * resume. Vcpus already stand still. */
+	void (*pause)(struct device *dev);
+	void (*resume)(struct device *dev);
+	/* Optional: the host wants the guest to switch off (ACPI power button). */
+	void (*power_button)(struct device *dev);
+};
+
+/* Appends to vm->devices. */
+void device_add(struct vm *vm, struct device *dev, const struct device_ops *ops, const char *name);
+
+/* Every kind there is, in order of creation; ends with NULL. */
+extern const struct device_ops *const devices[];
+
+int devices_create(struct vm *vm, struct err *err);
+void devices_destroy(struct vm *vm); /* in reverse order */
+void devices_pause(struct vm *vm);
+void devices_resume(struct vm *vm);
+void devices_power_button(struct vm *vm);
+
+#endif

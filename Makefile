@@ -110,7 +110,6 @@ $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(call lib,fsapi model vmm st
 		-lcmocka $(DAEMON_LIBS) $(VMM_LIBS)
 
 # Helper programs of tests and benchmarks: one file each, no library of ours but util.
-$(BUILD)/tests/tools/% $(BUILD)/tests/bench/%: tests/tools/%.c
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call lib,util)
 	$(if $(V),,@echo "  LINK    $@")
 	@mkdir -p $(@D)

@@ -1,0 +1,95 @@
+# Shared by the benchmarks: medians, the table, a daemon of their own. Sourced by run.sh.
+# shellcheck shell=bash
+
+# Median of the numbers on standard input.
+median() {
+	sort -n | awk '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)]; else print "-" }'
+}
+
+# repeat N CMD...: the outputs of N runs.
+repeat() {
+	local n=$1
+	shift
+	for ((i = 0; i < n; i++)); do
+		"$@"
+	done
+}
+
+# The microseconds that CMD takes; its output goes away.
+time_us() {
+	local t0=${EPOCHREALTIME/./} t1
+
+	"$@" > /dev/null
+	t1=${EPOCHREALTIME/./}
+	echo $((t1 - t0))
+}
+
+title() {
+	printf '\n%s\n' "$1"
+	printf '  %-46s %12s %12s %8s  %s\n' what filevisor peer ratio peer
+}
+
+# row WHAT OURS PEER-VALUE PEER-NAME [DIGITS]: the ratio is peer / ours, so above 1 we are ahead.
+row() {
+	local ratio=-
+
+	[ "$3" = - ] || [ "$2" = - ] || ratio=$(awk "BEGIN { printf \"%.2f\", $3 / $2 }")
+	printf '  %-46s %12s %12s %8s  %s\n' "$1" "$2" "$3" "$ratio" "$4"
+}
+
+note() {
+	printf '  %s\n' "$*"
+}
+
+# Mounts a tree of the benchmark's own at $fv.
+bench_daemon() {
+	fv=$work/fv
+	mkdir -p "$fv"
+	"$build/filevisord" -f --state "$work/state" --run "$work/run" "$fv" 2> "$work/filevisord.log" &
+	daemon_pid=$!
+	for _ in $(seq 200); do
+		[ -e "$fv/version" ] && return
+		sleep 0.05
+	done
+	cat "$work/filevisord.log" >&2
+	return 1
+}
+
+bench_daemon_stop() {
+	[ -n "${daemon_pid:-}" ] || return 0
+	kill "$daemon_pid" 2> /dev/null
+	wait "$daemon_pid" 2> /dev/null
+	daemon_pid=
+}
+
+# libvirt of the benchmark's own: a session daemon in its own directories.
+bench_libvirt() {
+	command -v virsh > /dev/null && command -v libvirtd > /dev/null || return 1
+	export XDG_RUNTIME_DIR=$work/virt/run XDG_CONFIG_HOME=$work/virt/config XDG_CACHE_HOME=$work/virt/cache
+	export LIBVIRT_DEFAULT_URI=qemu:///session
+	mkdir -p "$XDG_RUNTIME_DIR" "$XDG_CONFIG_HOME" "$XDG_CACHE_HOME"
+	libvirtd -d --timeout 600 > "$work/libvirtd.log" 2>&1 || return 1
+	for _ in $(seq 100); do
+		virsh list > /dev/null 2>&1 && return
+		sleep 0.1
+	done
+	return 1
+}
+
+bench_libvirt_stop() {
+	[ -f "$work/virt/run/libvirt/libvirtd.pid" ] && kill "$(cat "$work/virt/run/libvirt/libvirtd.pid")"
+	[ -f "$work/virt/run/libvirt/virtlogd.pid" ] && kill "$(cat "$work/virt/run/libvirt/virtlogd.pid")"
+	true
+}
+
+# domain_xml NAME KERNEL SERIAL-FILE: the smallest libvirt guest that boots an ELF.
+domain_xml() {
+	cat <<- XML
+		<domain type='kvm'><name>$1</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+		<os><type arch='x86_64' machine='q35'>hvm</type><kernel>$2</kernel></os>
+		<features><acpi/></features><cpu mode='custom' match='exact' check='none'><model>qemu64</model></cpu>
+		<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
+		<serial type='file'><source path='$3'/><target port='0'/></serial>
+		<memballoon model='none'/><controller type='usb' model='none'/></devices></domain>
+	XML
+}

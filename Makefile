@@ -131,9 +131,9 @@ $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(BUILD)/lib/libfuzz.a
 	$(Q)clang $(CPPFLAGS) $(PKG_CFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(DAEMON_LIBS) $(VMM_LIBS)
 
 # Micro guests: freestanding programs for the boot vcpu, in long mode from the first instruction.
-GUEST_CFLAGS := -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-pic -fno-pie -mcmodel=small \
+GUEST_CFLAGS := -I. -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-pic -fno-pie -mcmodel=small \
 	-mgeneral-regs-only -mno-red-zone -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none
-$(BUILD)/guest/%.elf: tests/guest/micro/guest_%.c $(wildcard tests/guest/micro/*.S tests/guest/micro/*.h tests/guest/micro/*.ld)
+$(BUILD)/guest/%.elf: tests/guest/micro/guest_%.c vmm/layout.h $(wildcard tests/guest/micro/*.S tests/guest/micro/*.h tests/guest/micro/*.ld)
 	$(if $(V),,@echo "  GUEST   $@")
 	@mkdir -p $(@D)
 	$(Q)gcc $(GUEST_CFLAGS) -nostdlib -static -Wl,-T,tests/guest/micro/guest.ld -Wl,--build-id=none \

@@ -150,7 +150,7 @@ deps:
 
 check:
 	$(Q)tests/deps.sh check
-	$(Q)TEST='$(TEST)' V='$(V)' tests/check.sh
+	$(Q)TEST='$(TEST)' V='$(V)' BUILD='$(BUILD)' tests/check.sh
 
 demo:
 	$(Q)tests/deps.sh demo

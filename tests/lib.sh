@@ -1,0 +1,215 @@
+# shellcheck shell=bash
+# Sourced first by every integration test. A test is a bash script that reads
+# from top to bottom; the first command that fails ends it, with the line. It
+# runs in namespaces of its own (tests/tools/isolate.c): what is mounted,
+# started or killed is the test's own, `pgrep` sees nobody else's, $T is a
+# directory for it alone, and whatever is left at the end is a failure.
+#
+#	$T          temporary directory            $M      $MNT/machines
+#	$MNT        where the tree is mounted      $BUILD  programs under test
+#	$STATE      --state of the daemon          $RUN    --run of the daemon
+#
+# The comments `# time: SECONDS`, `# also: asan tsan` and `# alone` at a test's
+# head tell check.sh its limit, in which further builds it runs, and that
+# nothing may run beside it.
+set -Eeuo pipefail
+shopt -s inherit_errexit nullglob
+export LC_ALL=C.UTF-8
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BUILD=$(realpath "${BUILD:-$ROOT/build}")
+TOOLS=${TOOLS:-$BUILD}/tests/tools  # of the plain build, where another is tested
+GUESTS=${GUESTS:-$BUILD/guest}
+[ -n "${ISOLATED:-}" ] || exec "$TOOLS/isolate" -t 600 bash "$0" "$@"
+unset ISOLATED
+
+MNT=$T/mnt M=$T/mnt/machines STATE=$T/state RUN=$T/run
+export T MNT M
+DAEMON=            # pid
+CHECK_LEAKS=yes    # at the end
+mkdir "$MNT"
+cd "$T"
+export ASAN_OPTIONS=abort_on_error=1:detect_leaks=${DETECT_LEAKS:-1}:${ASAN_OPTIONS:-}
+export UBSAN_OPTIONS=print_stacktrace=1:${UBSAN_OPTIONS:-}
+export TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1:suppressions=$ROOT/tests/tsan.supp:${TSAN_OPTIONS:-}
+SLOWNESS=${SLOW:-1}  # sanitized builds: all deadlines times this
+
+# --- saying how it went -----------------------------------------------------------------
+
+note() { echo "# $*"; }
+fail() {
+	echo "FAILED: $*" >&2
+	trap - ERR
+	exit 1
+}
+# Ends the test as skipped; the reason shows in the summary.
+skip() {
+	echo "SKIP: $*"
+	CHECK_LEAKS=
+	exit 77
+}
+trap 'echo "FAILED: ${BASH_SOURCE[0]##*/}:$LINENO (called from line ${BASH_LINENO[0]}): $BASH_COMMAND" >&2' ERR
+trap 'exit 143' TERM
+trap finish EXIT
+
+need_cmd() {
+	local c
+	for c; do command -v "$c" >/dev/null || skip "$c is not installed"; done
+}
+need_kvm() { [ -w /dev/kvm ] || skip "/dev/kvm is not accessible"; }
+
+# is GOT WANTED [WHAT]: two strings are the same.
+is() { [ "$1" = "$2" ] || fail "${3:+$3: }got '$1', wanted '$2'"; }
+# like GOT PATTERN [WHAT]: an extended regular expression matches.
+like() { [[ $1 =~ $2 ]] || fail "${3:+$3: }'$1' does not match '$2'"; }
+
+# wait_for [-t SECONDS] COMMAND…: until it succeeds; fails the test after a generous while.
+wait_for() {
+	local limit=60 end
+	if [ "$1" = -t ]; then limit=$2; shift 2; fi
+	end=$((SECONDS + limit * SLOWNESS))
+	until "$@"; do
+		[ $SECONDS -lt $end ] || fail "still not so after $limit s: $*"
+		sleep 0.02
+	done 2>/dev/null
+}
+
+# --- the daemon ---------------------------------------------------------------------------
+
+mounted() { grep -q " $MNT fuse" /proc/self/mountinfo; }
+daemon_up() {
+	kill -0 "$DAEMON" 2>/dev/null || fail "the daemon ended: $(tail -n 5 "$T/daemon.log")"
+	mounted && [ -s "$MNT/version" ]
+}
+# start_daemon [OPTION…]: in the foreground of this test, logging to $T/daemon.log.
+start_daemon() {
+	"$BUILD/filevisord" -f --state "$STATE" --run "$RUN" "$@" "$MNT" >>"$T/daemon.log" 2>&1 &
+	DAEMON=$!
+	wait_for daemon_up
+}
+# stop_daemon: SIGTERM; it must end with 0 and unmount. Guests run on.
+stop_daemon() {
+	local pid=$DAEMON status=0
+	DAEMON=
+	kill "$pid"
+	wait "$pid" || status=$?
+	is $status 0 "exit status of the daemon"
+	! mounted || fail "the daemon ended and left its mount"
+}
+# kill_daemon: SIGKILL, as bad as it gets; the dead mount stays.
+kill_daemon() {
+	kill -KILL "$DAEMON"
+	wait "$DAEMON" 2>/dev/null || true
+	DAEMON=
+}
+# number of open descriptors, and anonymous memory in KiB, of process $1
+fds_of() { ls "/proc/$1/fd" | wc -l; }
+rss_of() { awk '/^RssAnon/ { print $2 }' "/proc/$1/status"; }
+vmm_pids() { pgrep -f '(^|/)filevisor-vmm' || true; }
+vmms() { vmm_pids | wc -l; }
+no_vmm() { [ "$(vmms)" = 0 ]; }
+
+# --- machines -------------------------------------------------------------------------------
+
+# put FILE TEXT: echo into it; must succeed.
+put() { echo "$2" >"$1" || fail "echo '$2' > ${1#"$T"/}: $(cat "${1%/*}/error" 2>/dev/null)"; }
+# do_ctl MACHINE COMMAND
+do_ctl() { put "$M/$1/ctl" "$2"; }
+state_of() { cat "$M/$1/state"; }
+state_is() { [ "$(state_of "$1")" = "$2" ]; }
+wait_state() { wait_for state_is "$1" "$2"; }
+# define NAME [KEY=VALUE]…
+define() {
+	local name=$1 kv
+	shift
+	mkdir "$M/$name"
+	for kv; do put "$M/$name/${kv%%=*}" "${kv#*=}"; done
+}
+# define_guest NAME GUEST [KEY=VALUE]…: with a micro guest of tests/guest/micro as kernel
+define_guest() {
+	local name=$1 guest=$2
+	shift 2
+	[ -e "$GUESTS/$guest.elf" ] || fail "no such guest: $GUESTS/$guest.elf"
+	define "$name" kernel="$GUESTS/$guest.elf" memory=64M "$@"
+}
+# boot NAME GUEST [KEY=VALUE]…: the same, and started
+boot() { define_guest "$@"; do_ctl "$1" start; }
+console_has() { grep -aqE -- "$2" "$M/$1/console"; }
+# wait_console NAME PATTERN
+wait_console() {
+	wait_for console_has "$1" "$2" || fail "console of $1: $(tail -n 5 "$M/$1/console")"
+}
+# undefine NAME…: whatever state they are in
+undefine() {
+	local name
+	for name; do
+		echo kill 2>/dev/null >"$M/$name/ctl" || true
+		wait_for gone_vmm_of "$name"
+		rmdir "$M/$name"
+	done
+}
+gone_vmm_of() { [[ $(state_of "$1") =~ ^(defined|stopped|crashed)$ ]]; }
+
+# refuses ERRNO CALL ARGUMENT…: see tests/tools/trycall.c; that errno is the answer (or one
+# of several: EINVAL,ERANGE), and the words are in the machine's `error` where there is one.
+refuses() {
+	local wanted=$1 got error dir
+	shift
+	got=$("$TOOLS/trycall" "$@") || fail "trycall $*"
+	[[ ",$wanted," = *",${got##* },"* ]] || fail "$* gave '$got', wanted $wanted"
+	for dir in "${2%/*}" "${2%/*/*}" "${2%/*/*/*}"; do
+		error=$dir/error
+		[ ! -e "$error" ] || [ "$1" = read ] || break
+	done
+	[[ ! -s $error || $dir = "$MNT" || ! $1 =~ ^(write|append|bytewise|twice|line|pwrite)$ ]] ||
+		like "$(cat "$error")" "^${got##* } " "words in $error"
+}
+# accepts CALL ARGUMENT…: all calls succeed
+accepts() { is "$("$TOOLS/trycall" "$@")" ok "$*"; }
+# says PATTERN FILE: an `error` file matches
+says() { like "$(cat "$2")" "$1" "${2#"$T"/}"; }
+
+# --- the end of every test --------------------------------------------------------------------
+
+# Ends machines and daemon as a user would, and sees that nothing stays.
+take_down() {
+	local m
+	if mounted && [ -n "$DAEMON" ]; then
+		for m in "$M"/*/; do
+			echo kill 2>/dev/null >"$m/ctl" || true
+		done
+		wait_for no_vmm
+		stop_daemon
+	fi
+	wait_for -t 10 no_vmm
+	! grep " $MNT" /proc/self/mountinfo || fail "mounts left behind"
+}
+
+finish() {
+	local status=$?
+	trap - EXIT
+	if [ $status = 0 ] && [ -n "$CHECK_LEAKS" ]; then
+		(trap - EXIT; take_down) || status=1
+	fi
+	if grep -aEq 'ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:' ./*.log; then
+		echo "FAILED: a sanitizer spoke" >&2
+		grep -aE -A 40 'ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:' ./*.log | head -n 120
+		status=1
+	fi
+	if [ $status != 0 ] && [ $status != 77 ]; then
+		[ -z "$DAEMON" ] || tell_state
+		for f in "$T"/*.log; do
+			echo "--- ${f##*/}"
+			tail -n 30 "$f"
+		done
+		# leave no daemon for isolate to wait for
+		[ -z "$DAEMON" ] || kill -KILL "$DAEMON" 2>/dev/null || true
+	fi >&2
+	exit $status
+}
+# What the machines look like, bounded in time: the daemon may be what hangs.
+tell_state() {
+	timeout -s KILL 10 bash -c 'for m in "$M"/*/; do
+		echo "--- ${m%/}: $(cat "$m/state")"; cat "$m/error"; tail -n 5 "$m/console"; done
+		tail -n 15 "$MNT/events"' 2>/dev/null || echo "(the tree does not answer)"
+}

@@ -66,9 +66,11 @@ struct block_info {
 
 enum {
 	BLOCK_OPEN_READONLY = 1 << 0,
-	BLOCK_OPEN_DIRECT = 1 << 1,   /* no page cache of the host; sets O_DIRECT on the description */
+	BLOCK_OPEN_DIRECT =
+	    1 << 1, /* no page cache of the host; sets O_DIRECT on the description */
 	BLOCK_OPEN_NO_FLUSH = 1 << 2, /* cache mode unsafe: FLUSH and FUA do nothing */
-	/* A regular file grows by writes beyond its end (for formats over it); reads there give 0. */
+	/* A regular file grows by writes beyond its end (for formats over it); reads there give 0.
+	 */
 	BLOCK_OPEN_GROW = 1 << 3,
 };
 
@@ -122,7 +124,8 @@ int block_queue_fd(const struct block_queue *queue);
 void block_submit(struct block_queue *queue, struct block *block, struct block_req *req);
 /* Submits what was gathered since the last kick to the kernel. */
 void block_queue_kick(struct block_queue *queue);
-/* Calls done() for all that completed; returns how many. Never waits. Kicks what done() submitted. */
+/* Calls done() for all that completed; returns how many. Never waits. Kicks what done() submitted.
+ */
 unsigned block_queue_run(struct block_queue *queue);
 /* Waits until nothing is under way (calls done() for each). */
 void block_queue_drain(struct block_queue *queue);

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: ISC
+/*
+ * Queues: what all engines share. Three streams meet in block_queue_run(): ios
+ * that the engine completed, ios posted by other threads (event_fd tells of
+ * them), and requests that have ended. done() is called only there, from a list
+ * that was closed before the first of them, so a done() that submits a request
+ * which fails at once cannot keep the thread here for ever.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "storage/block_node.h"
+#include "util/cleanup.h"
+
+#define DEPTH_MAX 4096
+
+/* Makes the descriptor readable. Under the lock: a count is there exactly if ->signalled. */
+static void signal_locked(struct block_queue *queue)
+{
+	uint64_t one = 1;
+
+	if (queue->signalled)
+		return;
+	queue->signalled = true;
+	if (write(queue->event_fd, &one, sizeof(one)) < 0)
+		abort(); /* cannot fail: the count is far from its limit */
+}
+
+static void consume_locked(struct block_queue *queue)
+{
+	uint64_t count;
+
+	if (!queue->signalled)
+		return;
+	queue->signalled = false;
+	if (!queue->ring_reads_events && read(queue->event_fd, &count, sizeof(count)) < 0)
+		abort(); /* cannot fail: see signal_locked() */
+}
+
+void queue_post(struct block_queue *queue, struct queue_io *io, int result)
+{
+	LOCK_SCOPE(&queue->lock);
+	io->result = result;
+	io_list_add(&queue->posted, io);
+	signal_locked(queue);
+}
+
+void queue_submit(struct block_queue *queue, struct queue_io *io)
+{
+	queue->engine->submit(queue, io);
+}
+
+void block_req_end(struct block_req *req, int result)
+{
+	struct block_queue *queue = req->queue;
+
+	req->result = result;
+	req->next = NULL;
+	*queue->finished_last = req;
+	queue->finished_last = &req->next;
+}
+
+static bool has_local_work(const struct block_queue *queue)
+{
+	return queue->finished || queue->ready.first;
+}
+
+void block_queue_kick(struct block_queue *queue)
+{
+	queue->engine->kick(queue);
+	if (has_local_work(queue)) {
+		LOCK_SCOPE(&queue->lock);
+		signal_locked(queue);
+	}
+}
+
+static void run_list(struct io_list *list)
+{
+	struct queue_io *io, *next;
+
+	for (io = list->first; io; io = next) {
+		next = io->next;
+		io->done(io, io->result);
+	}
+}
+
+static struct io_list take_list(struct io_list *from)
+{
+	struct io_list list = *from;
+
+	io_list_init(from);
+	return list;
+}
+
+static unsigned run_finished(struct block_queue *queue)
+{
+	struct block_req *req = queue->finished, *next;
+	unsigned n = 0;
+
+	queue->finished = NULL;
+	queue->finished_last = &queue->finished;
+	for (; req; req = next, n++) {
+		next = req->next;
+		queue->under_way--;
+		req->done(req, req->result);
+	}
+	return n;
+}
+
+unsigned block_queue_run(struct block_queue *queue)
+{
+	struct io_list list;
+	unsigned n;
+
+	pthread_mutex_lock(&queue->lock);
+	consume_locked(queue);
+	list = take_list(&queue->posted);
+	pthread_mutex_unlock(&queue->lock);
+	run_list(&list);
+	list = take_list(&queue->ready);
+	run_list(&list);
+	queue->engine->reap(queue);
+	n = run_finished(queue);
+	block_queue_kick(queue);
+	return n;
+}
+
+void block_queue_drain(struct block_queue *queue)
+{
+	block_queue_kick(queue);
+	for (block_queue_run(queue); queue->under_way; block_queue_run(queue))
+		if (!has_local_work(queue))
+			queue->engine->wait(queue);
+}
+
+const char *block_queue_kind(const struct block_queue *queue)
+{
+	return queue->engine->name;
+}
+
+int block_queue_fd(const struct block_queue *queue)
+{
+	return queue->fd;
+}
+
+int queue_io_perform(const struct queue_io *io)
+{
+	ssize_t n = -1;
+
+	do {
+		switch (io->kind) {
+		case QUEUE_READV:
+			n = preadv(io->fd, io->iov, io->n_iov, io->offset);
+			break;
+		case QUEUE_WRITEV:
+			n = pwritev2(io->fd, io->iov, io->n_iov, io->offset, io->flags);
+			break;
+		case QUEUE_FSYNC:
+			n = fdatasync(io->fd);
+			break;
+		case QUEUE_FALLOCATE:
+			n = fallocate(io->fd, io->flags, io->offset, io->bytes);
+			break;
+		}
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : (int)n;
+}
+
+/* --- the engine without threads --------------------------------------------------------- */
+
+static void sync_submit(struct block_queue *queue, struct queue_io *io)
+{
+	io->result = queue_io_perform(io);
+	io_list_add(&queue->ready, io);
+}
+
+static void sync_nothing(struct block_queue *queue)
+{
+	(void)queue;
+}
+
+static void sync_wait(struct block_queue *queue)
+{
+	struct pollfd p = {.fd = queue->event_fd, .events = POLLIN};
+
+	poll(&p, 1, -1);
+}
+
+static const struct queue_engine sync_engine = {
+    .name = "sync",
+    .submit = sync_submit,
+    .kick = sync_nothing,
+    .reap = sync_nothing,
+    .wait = sync_wait,
+    .free = sync_nothing,
+};
+
+static int queue_new(struct block_queue **queue, unsigned depth, struct err *err)
+{
+	struct block_queue *q = calloc(1, sizeof(*q));
+
+	if (!q)
+		return err_set(err, -ENOMEM, "out of memory");
+	q->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (q->event_fd < 0) {
+		int r = -errno;
+
+		free(q);
+		return err_set(err, r, "eventfd: %s", err_name(r));
+	}
+	q->fd = q->event_fd;
+	q->depth = depth;
+	q->finished_last = &q->finished;
+	io_list_init(&q->ready);
+	io_list_init(&q->posted);
+	pthread_mutex_init(&q->lock, NULL);
+	*queue = q;
+	return 0;
+}
+
+static void queue_release(struct block_queue *queue)
+{
+	close(queue->event_fd);
+	pthread_mutex_destroy(&queue->lock);
+	free(queue);
+}
+
+int block_queue_new_sync(struct block_queue **queue, struct err *err)
+{
+	int r = queue_new(queue, 1, err);
+
+	if (!r)
+		(*queue)->engine = &sync_engine;
+	return r;
+}
+
+int queue_new_with(struct block_queue **queue, unsigned depth,
+		   int (*init)(struct block_queue *queue), struct err *err)
+{
+	struct block_queue *q;
+	int r;
+
+	if (depth < 1 || depth > DEPTH_MAX)
+		return err_set(err, -EINVAL, "queue depth %u is not in 1..%d", depth, DEPTH_MAX);
+	r = queue_new(&q, depth, err);
+	if (r < 0)
+		return r;
+	r = init(q);
+	if (r < 0) {
+		queue_release(q);
+		return err_set(err, r, "cannot make a queue for disk I/O: %s", err_name(r));
+	}
+	*queue = q;
+	return 0;
+}
+
+int block_queue_new(struct block_queue **queue, unsigned depth, struct err *err)
+{
+	int r = queue_new_with(queue, depth, queue_uring_init, NULL);
+
+	return r < 0 ? queue_new_with(queue, depth, queue_threads_init, err) : 0;
+}
+
+void block_queue_free(struct block_queue *queue)
+{
+	if (!queue)
+		return;
+	queue->engine->free(queue);
+	queue_release(queue);
+}

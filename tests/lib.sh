@@ -169,6 +169,101 @@ accepts() { is "$("$TOOLS/trycall" "$@")" ok "$*"; }
 # says PATTERN FILE: an `error` file matches
 says() { like "$(cat "$2")" "$1" "${2#"$T"/}"; }
 
+# --- a host to reach over ssh ---------------------------------------------------------------------
+
+# start_sshd: on 127.0.0.1 port 2222 of this test's own network, with keys of its own; $SSH_OPTS and
+# the `ssh_config` in $T let ssh, sftp, rsync and sshfs reach it as the host "fv".
+start_sshd() {
+	need_cmd sshfs ssh sftp ssh-keygen
+	local sshd
+	sshd=$(command -v sshd || echo /usr/sbin/sshd)
+	[ -x "$sshd" ] || skip "sshd is not installed"
+	mkdir -p "$T/ssh" /run/sshd 2>/dev/null
+	ssh-keygen -q -t ed25519 -N '' -f "$T/ssh/host"
+	ssh-keygen -q -t ed25519 -N '' -f "$T/ssh/key"
+	cp "$T/ssh/key.pub" "$T/ssh/authorized_keys"
+	cat >"$T/ssh/sshd_config" <<-END
+		Port 2222
+		ListenAddress 127.0.0.1
+		HostKey $T/ssh/host
+		AuthorizedKeysFile $T/ssh/authorized_keys
+		PidFile $T/ssh/pid
+		StrictModes no
+		UsePAM no
+		PermitRootLogin yes
+		PasswordAuthentication no
+		MaxStartups 100
+		MaxSessions 100
+		Subsystem sftp internal-sftp
+	END
+	cat >"$T/ssh/config" <<-END
+		Host fv
+		HostName 127.0.0.1
+		Port 2222
+		User $(id -un)
+		IdentityFile $T/ssh/key
+		IdentitiesOnly yes
+		UserKnownHostsFile $T/ssh/known_hosts
+		StrictHostKeyChecking accept-new
+		LogLevel ERROR
+	END
+	"$sshd" -D -e -f "$T/ssh/sshd_config" >"$T/sshd.log" 2>&1 &
+	SSHD=$!
+	wait_for sshd_up
+}
+sshd_up() { ssh -F "$T/ssh/config" fv true 2>>"$T/sshd.log"; }
+# mount_sshfs DIRECTORY [OPTION…]: the tree, over ssh, with sshfs's default options
+mount_sshfs() {
+	mkdir -p "$1"
+	sshfs -F "$T/ssh/config" "fv:$MNT" "$@" >>"$T/sshd.log" 2>&1
+}
+# end_ssh MOUNTPOINT…
+end_ssh() {
+	local m
+	for m; do fusermount3 -u "$m" || umount -l "$m"; done
+	kill "$SSHD"
+	wait "$SSHD" 2>/dev/null || true
+	pkill -f 'sshd: ' 2>/dev/null || true
+}
+
+# --- the Linux guest --------------------------------------------------------------------------------
+
+# need_linux: $LINUX has vmlinux, root.img and cmdline (tests/guest/linux/build.sh, cached)
+need_linux() {
+	need_kvm
+	LINUX=$("$ROOT/tests/guest/linux/build.sh" 2>"$T/linux-build.log" | tail -n 1)
+	[ -s "$LINUX/vmlinux" ] || fail "no Linux guest: $(tail -n 5 "$T/linux-build.log")"
+}
+# define_linux NAME [KEY=VALUE]…: with a root disk of its own
+define_linux() {
+	local name=$1
+	shift
+	cp --sparse=always "$LINUX/root.img" "$T/$name.img"
+	define "$name" kernel="$LINUX/vmlinux" memory=64M cmdline="$(cat "$LINUX/cmdline")" "$@"
+	mkdir "$M/$name/disks/root"
+	put "$M/$name/disks/root/source" "$T/$name.img"
+}
+# boot_linux NAME [KEY=VALUE]…: until its shell is there
+boot_linux() {
+	define_linux "$@"
+	do_ctl "$1" start
+	wait_linux "$1"
+}
+wait_linux() { wait_for -t 180 linux_ready "$1"; }
+linux_ready() {
+	[ "$(state_of "$1")" = running ] || fail "$1 is $(state_of "$1"): $(cat "$M/$1/error"; tail -n 5 "$M/$1/console")"
+	console_has "$1" 'filevisor-guest ready'
+}
+# sh_linux NAME COMMAND: typed into its shell; what it printed until it was done, and it must end well
+sh_linux() {
+	local mark="mark$RANDOM$RANDOM"
+	# the echoed line has the mark in two pieces
+	put "$M/$1/console" "$2; echo ${mark:0:4}''${mark:4} \$?"
+	wait_for -t 120 console_has "$1" "$mark [0-9]+"
+	tr -d '\r' <"$M/$1/console" | sed -n "/${mark:0:4}''${mark:4}/,/$mark [0-9]/p" | sed '1d;$d'
+	console_has "$1" "$mark 0" || fail "in $1: $2: $(tail -n 10 "$M/$1/console")"
+}
+
 # --- the end of every test --------------------------------------------------------------------
 
 # Ends machines and daemon as a user would, and sees that nothing stays.

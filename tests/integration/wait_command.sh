@@ -14,11 +14,13 @@ refuses ETIMEDOUT write "$m/ctl" 'wait running 1'
 says '^ETIMEDOUT wait running 1: ' "$m/error"
 is "$(state_of m)" defined
 
+# waits for an answer of the file system
+in_the_kernel() { grep -qsE 'fuse|request_wait' "/proc/$1/wchan"; }
 note "a signal ends it"
 for signal in INT TERM KILL; do
 	echo 'wait running 1000' >"$m/ctl" 2>/dev/null &
 	pid=$!
-	wait_for grep -qs fuse_ "/proc/$pid/wchan" || true
+	wait_for in_the_kernel $pid
 	kill -$signal $pid
 	status=0
 	wait $pid 2>/dev/null || status=$?
@@ -72,8 +74,7 @@ note "an undefined machine's waiters end"
 define gone
 echo 'wait running 1000' >"$M/gone/ctl" 2>/dev/null &
 waiter=$!
-wait_for grep -qs . "/proc/$waiter/wchan"
-sleep 0.2
+wait_for in_the_kernel $waiter
 rmdir "$M/gone"
 status=0
 wait $waiter || status=$?
@@ -82,6 +83,6 @@ wait $waiter || status=$?
 note "shutdown ends them, too"
 echo 'wait running 1000' >"$m/ctl" 2>/dev/null &
 waiter=$!
-sleep 0.2
+wait_for in_the_kernel $waiter
 stop_daemon
 wait $waiter 2>/dev/null || true

@@ -116,6 +116,9 @@ unsigned block_queue_run(struct block_queue *queue)
 	struct io_list list;
 	unsigned n;
 
+	/* First, as it may use up the count in event_fd: what was posted is looked for after that.
+	 */
+	queue->engine->reap(queue);
 	pthread_mutex_lock(&queue->lock);
 	consume_locked(queue);
 	list = take_list(&queue->posted);
@@ -123,7 +126,6 @@ unsigned block_queue_run(struct block_queue *queue)
 	run_list(&list);
 	list = take_list(&queue->ready);
 	run_list(&list);
-	queue->engine->reap(queue);
 	n = run_finished(queue);
 	block_queue_kick(queue);
 	return n;

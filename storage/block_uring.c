@@ -3,10 +3,12 @@
  * The queue engine over io_uring.
  *
  * The ring is made disabled, on whichever thread calls block_queue_new(), and
- * enabled on first use by the thread that owns the queue from then on; that is
- * what SINGLE_ISSUER and DEFER_TASKRUN (completions are worked off only when
- * their owner asks for them, without interrupts in between) require. Kernels
- * before 6.1 get the plain ring. While it is disabled the ring is restricted
+ * enabled on first use by the thread that owns the queue from then on, as
+ * SINGLE_ISSUER requires. COOP_TASKRUN has completions worked off when the owner
+ * enters the kernel anyway, be it in its poll(2), so that block_queue_run() usually
+ * finds them without a system call. (DEFER_TASKRUN is not for us: with it a
+ * completion does not wake who sleeps in poll(2) on the ring.) Older kernels get
+ * the plain ring. While it is disabled the ring is restricted
  * to the few operations below, for good: whoever takes over the process finds no
  * way around its seccomp filter here (which must refuse io_uring_setup).
  *
@@ -179,7 +181,7 @@ static int restrict_ring(struct io_uring *ring)
 int queue_uring_init(struct block_queue *queue)
 {
 	static const unsigned ways[] = {
-	    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+	    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 	    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 	    0,
 	};

@@ -241,6 +241,25 @@ static inline void __attribute__((noreturn)) guest_end(const char *last)
 	poweroff();
 }
 
+/* --- memory --------------------------------------------------------------------------------- */
+
+extern uint64_t page_pml4[512], page_pd[4 * 512];
+
+#define GUEST_WINDOW 0xfe000000u /* 2 MiB of virtual addresses where nothing of ours is */
+
+static inline void guest_use_own_pages(void)
+{
+	__asm__ volatile("mov %0, %%cr3" ::"r"(page_pml4) : "memory");
+}
+
+/* Physical memory anywhere, seen through the window: valid until the next call. */
+static inline void *guest_map(uint64_t phys)
+{
+	page_pd[GUEST_WINDOW >> 21] = (phys & ~0x1fffffull) | 0x87;
+	guest_use_own_pages();
+	return (void *)(uintptr_t)(GUEST_WINDOW | (phys & 0x1fffff));
+}
+
 /* --- PCI ------------------------------------------------------------------------------------ */
 
 static inline uint32_t pci_read(unsigned slot, unsigned reg)

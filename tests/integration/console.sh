@@ -10,34 +10,34 @@ need_cmd python3
 start_daemon
 define_guest m echo
 m=$M/m
-refuses EBUSY,ENODEV write "$m/console" hello
+refuses EBUSY,ENODEV write "$m/console" X
 says '^E[A-Z]+ console: ' "$m/error"
 do_ctl m start
 wait_console m '.'
-put "$m/console" 'first line'
-wait_console m 'first line'
-for i in $(seq 20); do put "$m/console" "line number $i."; done
-wait_console m 'line number 20\.'
-tr -d '\r' <"$m/console" | grep -ao 'line number [0-9]*\.' | uniq >"$T/got"
-seq -f 'line number %g.' 20 | cmp - "$T/got"
+put "$m/console" 'FIRST LINE'
+wait_console m 'FIRST LINE'
+for i in $(seq 20); do put "$m/console" "L$i."; done
+wait_console m 'L20\.'
+tr -d '\r' <"$m/console" | grep -ao 'L[0-9]*\.' | uniq >"$T/got"
+seq -f 'L%g.' 20 | cmp - "$T/got"
 
 note "the tty"
 python3 - "$m/tty" "$m/console" <<'END'
 import os, select, sys, termios, time, tty
 fd = os.open(os.path.realpath(sys.argv[1]), os.O_RDWR | os.O_NOCTTY)
 tty.setraw(fd)
-os.write(fd, b"typed on the tty\n")
+os.write(fd, b"TYPED ON THE TTY\n")
 got = b""
 end = time.time() + 60
-while b"typed on the tty" not in got and time.time() < end:
+while b"TYPED ON THE TTY" not in got and time.time() < end:
     if select.select([fd], [], [], 1)[0]:
         got += os.read(fd, 4096)
-assert b"typed on the tty" in got, got
+assert b"TYPED ON THE TTY" in got, got
 END
-wait_console m 'typed on the tty'
+wait_console m 'TYPED ON THE TTY'
 note "nobody reads the tty, and nothing stands still"
-put "$m/console" "after the tty"
-wait_console m 'after the tty'
+put "$m/console" "AFTER THE TTY"
+wait_console m 'AFTER THE TTY'
 
 note "bounded"
 [ "$(stat -c %s "$m/console")" -le $((8 << 20)) ]

@@ -6,14 +6,14 @@
 
 need_kvm
 start_daemon
-boot triple triplefault
+boot triple triple
 wait_state triple crashed
 says '^E[A-Z]+ guest: .*triple fault' "$M/triple/error"
 like "$(cat "$M/triple/error")" 'rip[ =]+0?x?[0-9a-f]+'
 like "$(cat "$MNT/events")" 'triple fault'
 
 # no kernel of anybody: an instruction that KVM's emulator may not know, else an exception without IDT
-boot emul emulfail
+boot emul emufail
 wait_state emul crashed
 says '^E[A-Z]+ guest: ' "$M/emul/error"
 like "$(cat "$M/emul/error")" 'rip[ =]+0?x?[0-9a-f]+'

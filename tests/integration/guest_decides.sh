@@ -6,7 +6,7 @@ need_kvm
 start_daemon
 define_guest off hello cmdline=poweroff
 define_guest again reboot
-define_guest dies triplefault
+define_guest dies triple
 
 # ends NAME STATE: it comes to that by itself
 ends() {

@@ -44,12 +44,12 @@ if [ -w /dev/kvm ]; then
 	is "$(cat "$m/state")" running
 	is "$(cat "$R2/machines/web/state")" running "the other session"
 	wait_console web .
-	echo 'typed from afar' >"$m/console"
-	heard() { grep -aq 'typed from afar' "$m/console"; }
+	echo 'TYPED AFAR' >"$m/console"
+	heard() { grep -aq 'TYPED AFAR' "$m/console"; }
 	wait_for heard
 	tail -n 5 "$m/console" >/dev/null
 	tail -n 5 "$R/events" | grep -q web
-	timeout -s KILL 100 grep -ra 'typed from afar' "$m" --exclude=core --exclude=memory.img >/dev/null
+	timeout -s KILL 100 grep -ra 'TYPED AFAR' "$m" --exclude=core --exclude=memory.img >/dev/null
 	timeout -s KILL 100 find "$R" -type f >/dev/null
 	head -c 100 "$m/core" | head -c 4 | grep -q ELF
 	echo 'wait stopped 100 &' >"$m/ctl"

@@ -13,10 +13,10 @@
  */
 #define SEL_CODE	0x10
 #define SEL_DATA	0x18
-#define SEL_USER_DATA	0x23
-#define SEL_USER_CODE	0x2b
-#define SEL_TSS		0x30
-#define SEL_CODE32	0x40
+#define SEL_CODE32	0x20
+#define SEL_USER_DATA	0x2b
+#define SEL_USER_CODE	0x33
+#define SEL_TSS		0x40
 
 	.section .text.start, "ax"
 	.code64
@@ -70,6 +70,10 @@ guest_user:
 	mov	%rax, %cr3
 	lgdt	gdt_pointer(%rip)
 	lea	tss(%rip), %rax
+	lea	boot_stack_top(%rip), %rdx
+	mov	%rdx, 4(%rax)		/* RSP0 */
+	movw	$0x68, 102(%rax)	/* all ports open by bitmap, too: not every host keeps IOPL */
+	movb	$0xff, 0x2068(%rax)
 	lea	gdt+SEL_TSS(%rip), %rdx
 	mov	%ax, 2(%rdx)
 	shr	$16, %eax
@@ -111,22 +115,15 @@ gdt:
 	.quad	0, 0
 	.quad	0x00af9b000000ffff	/* 10: 64-bit code */
 	.quad	0x00cf93000000ffff	/* 18: data */
-	.quad	0x00cff3000000ffff	/* 20: data of CPL3 */
-	.quad	0x00affb000000ffff	/* 28: 64-bit code of CPL3 */
-	.quad	0x0000890000000067, 0	/* 30: TSS; its base is filled in */
-	.quad	0x00cf9b000000ffff	/* 40: 32-bit code */
+	.quad	0x00cf9b000000ffff	/* 20: 32-bit code */
+	.quad	0x00cff3000000ffff	/* 28: data of CPL3 */
+	.quad	0x00affb000000ffff	/* 30: 64-bit code of CPL3 */
+	.quad	0
+	.quad	0x0000890000002068, 0	/* 40: TSS; its base is filled in */
 gdt_end:
 gdt_pointer:
 	.word	gdt_end - gdt - 1
 	.quad	gdt
-	.balign 16
-	.globl tss
-tss:
-	.long	0
-	.quad	boot_stack_top, 0, 0	/* RSP0 */
-	.zero	74
-	.word	0x68			/* no I/O bitmap */
-
 /* 4 GiB mapped 1:1 in pages of 2 MiB, for CPL3 too. */
 	.balign 4096
 	.globl page_pml4
@@ -150,5 +147,8 @@ page_pd:
 boot_stack_top:
 	.zero	8192
 user_stack_top:
+	.globl tss
+tss:
+	.zero	0x2069
 
 	.section .note.GNU-stack, "", @progbits

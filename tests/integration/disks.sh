@@ -34,10 +34,10 @@ python3 - "$T/a.img" <<'END'
 import struct, sys
 data = open(sys.argv[1], "rb").read()
 assert len(data) == 8 << 20
-words = struct.unpack_from("<8192I", data)          # 64 sectors from sector 5
-first, n = 5 * 128, 64 * 128
+first, n = 5 * 128, 64 * 128                         # 64 sectors from sector 5, in words
+words = struct.unpack_from("<%dI" % (first + n), data)
 assert all(w == 0 for w in words[:first]), "before"
-assert list(words[first:]) == [(7 + i) & 0xffffffff for i in range(first, 8192)][:8192 - first], words[first:first+4]
+assert list(words[first:]) == [7 + i for i in range(first, first + n)], words[first:first+4]
 assert not any(data[(5 + 64) * 512:]), "behind"
 END
 like "$(cat "$M/w/stats")" 'disk.data.write'

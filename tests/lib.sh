@@ -38,7 +38,9 @@ SLOWNESS=${SLOW:-1}  # sanitized builds: all deadlines times this
 
 note() { echo "# $*"; }
 fail() {
-	echo "FAILED: $*" >&2
+	local i=0
+	while [ $i -lt $((${#BASH_SOURCE[@]} - 1)) ] && [ "${BASH_SOURCE[i + 1]}" != "$0" ]; do i=$((i + 1)); done
+	echo "FAILED: ${0##*/}:${BASH_LINENO[i]}: $*" >&2
 	trap - ERR
 	exit 1
 }
@@ -48,7 +50,7 @@ skip() {
 	CHECK_LEAKS=
 	exit 77
 }
-trap 'echo "FAILED: ${BASH_SOURCE[0]##*/}:$LINENO (called from line ${BASH_LINENO[0]}): $BASH_COMMAND" >&2' ERR
+trap 'fail "$BASH_COMMAND"' ERR
 trap 'exit 143' TERM
 trap finish EXIT
 

@@ -133,6 +133,7 @@ page_pml4:
 page_pdpt:
 	.quad	page_pd + 7, page_pd + 0x1007, page_pd + 0x2007, page_pd + 0x3007
 	.zero	4096 - 32
+	.globl	page_pd
 page_pd:
 	.set	page, 0
 	.rept	2048

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: ISC
+/*
+ * The PCI bus: the host bridge, the two ways into configuration space, and the
+ * four interrupt lines that slots share.
+ *
+ * Ports 0xcf8–0xcff: a 32-bit write to 0xcf8 chooses device and register, an
+ * access to 0xcfc–0xcff moves data. A byte written to 0xcf9 is something else,
+ * the reset control register (chipsets put it there; ACPI's RESET_REG):
+ * bit 2 resets the machine.
+ *
+ * INTA# of slot n is GSI 16 + n % 4, level triggered, so several devices may
+ * hold the same line: it is up while any of them raises it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/cleanup.h"
+#include "vmm/pci.h"
+
+#define ADDRESS_ENABLE (1u << 31)
+#define RESET_OFFSET   (LAYOUT_PORT_RESET - LAYOUT_PORT_PCI)
+#define DATA_OFFSET    4
+
+static uint64_t all_ones(unsigned size)
+{
+	return size >= 8 ? ~0ull : (1ull << 8 * size) - 1;
+}
+
+/* Function 0 of each slot is all there is. */
+static struct pci_device *find(struct pci_bus *bus, unsigned bus_number, unsigned devfn)
+{
+	if (bus_number || devfn % 8 || devfn / 8 >= nitems(bus->slots))
+		return NULL;
+	return bus->slots[devfn / 8];
+}
+
+/* --- ports ----------------------------------------------------------------------------------- */
+
+/* The device and register that an access to 0xcfc + @data_offset means. */
+static struct pci_device *addressed(struct pci_bus *bus, unsigned data_offset, unsigned *reg)
+{
+	uint32_t address = __atomic_load_n(&bus->address, __ATOMIC_RELAXED);
+
+	*reg = (address & 0xfc) + data_offset;
+	if (!(address & ADDRESS_ENABLE))
+		return NULL;
+	return find(bus, address >> 16 & 0xff, address >> 8 & 0xff);
+}
+
+static uint64_t ports_read(void *opaque, uint64_t offset, unsigned size)
+{
+	struct pci_bus *bus = opaque;
+	struct pci_device *dev;
+	unsigned reg;
+
+	if (offset < DATA_OFFSET) {
+		if (offset == 0 && size == 4)
+			return __atomic_load_n(&bus->address, __ATOMIC_RELAXED);
+		return offset == RESET_OFFSET && size == 1 ? 0 : all_ones(size);
+	}
+	dev = addressed(bus, offset - DATA_OFFSET, &reg);
+	return dev ? pci_config_read(dev, reg, size) : all_ones(size);
+}
+
+static void ports_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+{
+	struct pci_bus *bus = opaque;
+	struct pci_device *dev;
+	unsigned reg;
+
+	if (offset < DATA_OFFSET) {
+		if (offset == 0 && size == 4)
+			__atomic_store_n(&bus->address, value, __ATOMIC_RELAXED);
+		else if (offset == RESET_OFFSET && size == 1 && value & 4)
+			vm_end(bus->dev.vm, VM_END_RESET, "the guest reset itself (port 0xcf9)");
+		return;
+	}
+	dev = addressed(bus, offset - DATA_OFFSET, &reg);
+	if (dev)
+		pci_config_write(dev, reg, size, value);
+}
+
+static const struct bus_ops ports_ops = {.read = ports_read, .write = ports_write};
+
+/* --- ECAM (PCI Firmware 3.2 §4.1) --------------------------------------------------------------
+ */
+
+static uint64_t ecam_read(void *opaque, uint64_t offset, unsigned size)
+{
+	struct pci_device *dev = find(opaque, offset >> 20, offset >> 12 & 0xff);
+
+	return dev ? pci_config_read(dev, offset & 0xfff, size) : all_ones(size);
+}
+
+static void ecam_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+{
+	struct pci_device *dev = find(opaque, offset >> 20, offset >> 12 & 0xff);
+
+	if (dev)
+		pci_config_write(dev, offset & 0xfff, size, value);
+}
+
+static const struct bus_ops ecam_ops = {.read = ecam_read, .write = ecam_write};
+
+/* --- lines -------------------------------------------------------------------------------------
+ */
+
+/* Under bus->lines: KVM hears of a line only when it changes. */
+static void line_update(struct pci_bus *bus, struct pci_device *dev)
+{
+	uint32_t *slots = &bus->line_slots[dev->slot % 4];
+	uint32_t before = *slots, bit = 1u << dev->slot;
+
+	*slots = dev->intx_level && !dev->intx_off ? before | bit : before & ~bit;
+	if (!before != !*slots)
+		irq_line_set(dev->vm, pci_slot_gsi(dev->slot), *slots != 0);
+}
+
+void pci_intx_set(struct pci_device *dev, bool level)
+{
+	struct pci_bus *bus = dev->vm->pci;
+
+	LOCK_SCOPE(&bus->lines);
+	if (dev->intx_level == level)
+		return;
+	__atomic_store_n(&dev->intx_level, level, __ATOMIC_RELAXED);
+	line_update(bus, dev);
+}
+
+void pci_intx_enable(struct pci_device *dev, bool on)
+{
+	struct pci_bus *bus = dev->vm->pci;
+
+	LOCK_SCOPE(&bus->lines);
+	dev->intx_off = !on;
+	line_update(bus, dev);
+}
+
+/* --- windows and slots ---------------------------------------------------------------------------
+ */
+
+bool pci_window_has(const struct vm *vm, uint64_t addr, uint64_t bytes)
+{
+	uint64_t end = addr + bytes - 1;
+	uint64_t ram_top = vm->ram_top > LAYOUT_HIGH_RAM ? vm->ram_top : LAYOUT_HIGH_RAM;
+	uint64_t high = (ram_top + LAYOUT_PCI_MMIO64_SIZE - 1) & ~(LAYOUT_PCI_MMIO64_SIZE - 1);
+
+	if (end < addr)
+		return false;
+	return (addr >= LAYOUT_PCI_MMIO && end < LAYOUT_PCI_MMIO_END) ||
+	       (addr >= high && end < high + LAYOUT_PCI_MMIO64_SIZE);
+}
+
+/* Naturally aligned, one behind the other, below 4 GiB whatever the BAR could do. */
+static int place_bars(struct pci_bus *bus, struct pci_device *dev)
+{
+	for (unsigned i = 0; i < nitems(dev->bars); i++) {
+		const struct pci_bar *bar = &dev->bars[i];
+		unsigned reg = PCI_BASE_ADDRESS_0 + 4 * i;
+		uint64_t at = (bus->next_bar + bar->bytes - 1) & ~(bar->bytes - 1);
+
+		if (!bar->bytes)
+			continue;
+		if (at + bar->bytes > LAYOUT_PCI_MMIO_END)
+			return -ENOSPC;
+		bus->next_bar = at + bar->bytes;
+		pci_config_write(dev, reg, 4, at);
+	}
+	return 0;
+}
+
+int pci_device_plug(struct pci_device *dev, unsigned slot, struct err *err)
+{
+	struct pci_bus *bus = dev->vm->pci;
+
+	if (slot >= nitems(bus->slots))
+		return err_set(err, -ENOSPC, "more devices than PCI slots");
+	if (bus->slots[slot])
+		return err_set(err, -EEXIST, "PCI slot %u is taken", slot);
+	dev->slot = slot;
+	dev->config[PCI_INTERRUPT_LINE] = pci_slot_gsi(slot);
+	if (place_bars(bus, dev) < 0)
+		return err_set(err, -ENOSPC, "no room for the BARs of PCI slot %u", slot);
+	bus->slots[slot] = dev;
+	pci_config_write(dev, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	return 0;
+}
+
+/* --- the bridge as a device
+ * ------------------------------------------------------------------------ */
+
+int pci_bus_thread(struct vm *vm, struct iothread **thread, struct err *err)
+{
+	struct pci_bus *bus = vm->pci;
+	int r = 0;
+
+	if (!bus->thread)
+		r = iothread_new(&bus->thread, "io/devices", err);
+	*thread = bus->thread;
+	return r;
+}
+
+static void free_bus(struct pci_bus *bus, struct vm *vm)
+{
+	iothread_free(bus->thread);
+	pci_device_fini(&bus->host);
+	pthread_mutex_destroy(&bus->lines);
+	vm->pci = NULL;
+	free(bus);
+}
+
+static void host_destroy(struct device *device)
+{
+	struct pci_bus *bus = (struct pci_bus *)device;
+	struct vm *vm = device->vm;
+
+	bus_remove(vm->bus, BUS_PIO, LAYOUT_PORT_PCI, false);
+	bus_remove(vm->bus, BUS_MMIO, LAYOUT_ECAM, false);
+	free_bus(bus, vm);
+}
+
+static const struct pci_device_ops host_pci_ops = {0};
+
+static int host_attach(struct pci_bus *bus, struct vm *vm, struct err *err)
+{
+	int r = bus_add(vm->bus, BUS_PIO, LAYOUT_PORT_PCI, 8, &ports_ops, bus);
+
+	if (r < 0)
+		return err_set(err, r, "PCI: cannot take ports 0xcf8 to 0xcff");
+	r = bus_add(vm->bus, BUS_MMIO, LAYOUT_ECAM, LAYOUT_ECAM_END - LAYOUT_ECAM, &ecam_ops, bus);
+	if (r == 0)
+		return pci_device_plug(&bus->host, PCI_SLOT_HOST, err);
+	bus_remove(vm->bus, BUS_PIO, LAYOUT_PORT_PCI, false);
+	return err_set(err, r, "PCI: cannot take the configuration window");
+}
+
+static int host_create(struct vm *vm, struct err *err)
+{
+	/* A generic host bridge; guests know it by its class. */
+	static const struct pci_id id = {.vendor = 0x1b36,
+					 .device = 0x0008,
+					 .subsystem_vendor = 0x1af4,
+					 .subsystem = 0x1100,
+					 .class_code = 0x060000};
+	struct pci_bus *bus = calloc(1, sizeof(*bus));
+	int r;
+
+	if (!bus)
+		return err_set(err, -ENOMEM, "PCI: no memory");
+	bus->next_bar = LAYOUT_PCI_MMIO;
+	pthread_mutex_init(&bus->lines, NULL);
+	vm->pci = bus;
+	pci_device_init(&bus->host, vm, &host_pci_ops, &id);
+	bus->host.config[PCI_INTERRUPT_PIN] = 0;
+	r = host_attach(bus, vm, err);
+	if (r < 0) {
+		free_bus(bus, vm);
+		return r;
+	}
+	device_add(vm, &bus->dev, &pci_host_device, "pci");
+	return 0;
+}
+
+const struct device_ops pci_host_device = {
+    .name = "pci",
+    .create = host_create,
+    .destroy = host_destroy,
+};

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef FV_VMM_VIRTIO_BLK_H
+#define FV_VMM_VIRTIO_BLK_H
+/*
+ * virtio-blk's requests (virtio 1.2 §5.2.6), read out of a chain and checked:
+ * the part of the device that meets the guest's bytes. Knows no threads and no disks.
+ */
+#include <linux/virtio_blk.h>
+
+#include "vmm/virtqueue.h"
+
+#define BLK_SECTOR	      512
+#define BLK_RANGES_MAX	      32	 /* of one DISCARD or WRITE_ZEROES */
+#define BLK_RANGE_SECTORS_MAX (1u << 22) /* of one range: 2 GiB */
+
+/* What the disk permits. */
+struct blk_limits {
+	uint64_t sectors;
+	bool readonly, discard, write_zeroes;
+};
+
+enum blk_kind { BLK_IN, BLK_OUT, BLK_FLUSH, BLK_DISCARD, BLK_WRITE_ZEROES, BLK_GET_ID };
+
+struct blk_request {
+	enum blk_kind kind;
+	uint8_t *status; /* where the answer goes, in guest memory */
+	/* IN and OUT: the range, and the data's buffers (chain->in or chain->out) */
+	uint64_t offset, bytes;
+	const struct iovec *iov;
+	unsigned n_iov;
+	/* DISCARD, WRITE_ZEROES: ranges that blk_request_range() has yet to give */
+	unsigned ranges;
+};
+
+struct blk_range {
+	uint64_t offset, bytes;
+	bool unmap;
+};
+
+/*
+ * Reads the request in @chain (which is consumed). 0: carry it out;
+ * VIRTIO_BLK_S_IOERR or _UNSUPP: answer that; -EPROTO: there is not even room for an answer.
+ */
+int blk_request_parse(struct blk_request *req, struct virtqueue_chain *chain,
+		      const struct blk_limits *limits);
+/* The next range of a DISCARD or WRITE_ZEROES; 0 or the status that ends the request. */
+int blk_request_range(struct blk_request *req, struct virtqueue_chain *chain,
+		      const struct blk_limits *limits, struct blk_range *range);
+
+#endif

@@ -40,7 +40,7 @@ watch modify "$MNT/events"
 seen 'events'
 watch create "$m/disks"
 truncate -s 1M "$T/d.img"
-printf 'disks = ( { name = "root"; source = "%s"; } );\n' "$T/d.img" >"$m/config"
+printf 'disks = { root = { source = "%s"; }; };\n' "$T/d.img" >"$m/config"
 seen 'a disk by way of config'
 
 [ -w /dev/kvm ] || exit 0

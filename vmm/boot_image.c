@@ -19,6 +19,7 @@
 #include "util/file.h"
 
 #define HUGE_PAGE (2ull << 20)
+#define HUGE_FROM (8ull << 20) /* less is sooner touched than a huge page is cleared */
 
 char *boot_size(char buf[32], uint64_t bytes)
 {
@@ -81,7 +82,8 @@ void *boot_map(uint64_t bytes, uint64_t *cap)
 		 -1, 0);
 	if (p == MAP_FAILED)
 		return NULL;
-	madvise(p, size, MADV_HUGEPAGE); /* where it is not to be had, small pages do */
+	if (bytes >= HUGE_FROM)
+		madvise(p, size, MADV_HUGEPAGE); /* where there are none, small ones do */
 	*cap = size;
 	return p;
 }

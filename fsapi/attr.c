@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: ISC
+/*
+ * What stat(2), chmod(2) and chown(2) do to a node.
+ *
+ * Owner and group of everything in a machine's directory are those of the
+ * directory; a file's mode is its row's, masked by the directory's, unless a
+ * chmod of that very file was stored. Times are those of the aspect of the
+ * model that the file shows, sizes are those of what a read would give now.
+ */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "fsapi/fs.h"
+#include "util/cleanup.h"
+
+uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+bool node_alive(struct node *n)
+{
+	return !n->m || machine_alive(n->m);
+}
+
+bool node_attr_told(const struct node *n)
+{
+	const struct row *row = n->row;
+
+	if (n->scratch || (row->flags & ROW_VOLATILE))
+		return false;
+	if (row->kind != &kind_attribute && row->kind != &kind_document && row->kind != &kind_dir)
+		return false;
+	return row->aspect != ASPECT_HOST && row->aspect != ASPECT_LIVE &&
+	       row->aspect != ASPECT_EVENTS && row->aspect != ASPECT_JOBLIST;
+}
+
+static const char *disk_name(const struct node *n)
+{
+	for (; n; n = n->parent)
+		if (n->name && n->row->dir == DIR_DISK)
+			return n->name;
+	return NULL;
+}
+
+struct timespec node_mtime(struct node *n)
+{
+	struct model *model = n->fs->model;
+	struct timespec ts = model_opened(model);
+	uint64_t size;
+
+	switch (n->row->aspect) {
+	case ASPECT_FIXED:
+		return ts;
+	case ASPECT_MACHINES:
+		return model_machines_changed(model);
+	case ASPECT_JOB:
+		return n->job ? job_changed(n->job) : ts;
+	case ASPECT_JOBLIST:
+		if (n->m)
+			return machine_changed(n->m, ASPECT_JOBS, NULL);
+		model_events_stat(model, false, &size, &ts);
+		return ts;
+	case ASPECT_EVENTS:
+		model_events_stat(model, false, &size, &ts);
+		return ts;
+	case ASPECT_HOST:
+		clock_gettime(CLOCK_REALTIME, &ts);
+		return ts;
+	}
+	return n->m ? machine_changed(n->m, (enum machine_aspect)n->row->aspect, disk_name(n)) : ts;
+}
+
+static mode_t machine_node_mode(struct node *n, const struct machine_access *access)
+{
+	mode_t mode = n->row->mode & access->mode & 07777;
+	mode_t stored;
+	char path[512];
+
+	if (n->owns_m)
+		return access->mode & 07777;
+	if (node_machine_path(n, path, sizeof(path)) == 0 &&
+	    machine_file_mode_get(n->m, path, &stored))
+		mode = stored & 07777;
+	return mode;
+}
+
+int node_stat(struct node *n, struct stat *st)
+{
+	uint64_t size = 0;
+	int r;
+
+	memset(st, 0, sizeof(*st));
+	st->st_ino = n->ino;
+	st->st_nlink = 1;
+	st->st_blksize = 4096;
+	if (!node_alive(n))
+		return -ENOENT;
+	if (n->scratch)
+		return scratch_stat(n->scratch, st);
+	st->st_uid = n->fs->uid;
+	st->st_gid = n->fs->gid;
+	st->st_mode = n->row->mode;
+	if (n->m) {
+		struct machine_access access;
+
+		machine_access_get(n->m, &access);
+		st->st_uid = access.uid;
+		st->st_gid = access.gid;
+		st->st_mode = machine_node_mode(n, &access);
+	} else if (n->job) {
+		st->st_uid = job_uid(n->job);
+	}
+	st->st_mode |= n->row->kind->format;
+	if (n->row->kind->size) {
+		r = n->row->kind->size(n, &size);
+		if (r < 0)
+			return r;
+	}
+	st->st_size = (off_t)size;
+	st->st_blocks = (blkcnt_t)((size + 511) / 512);
+	st->st_mtim = node_mtime(n);
+	st->st_ctim = st->st_mtim;
+	st->st_atim = st->st_mtim;
+	return 0;
+}
+
+/* chmod and chown of a machine's directory hand the machine over. */
+static int chattr_machine(struct node *n, const struct stat *st, unsigned which, struct err *err)
+{
+	struct machine_access access;
+
+	machine_access_get(n->m, &access);
+	if (which & CHATTR_MODE)
+		access.mode = st->st_mode & 07777;
+	if (which & CHATTR_UID)
+		access.uid = st->st_uid;
+	if (which & CHATTR_GID)
+		access.gid = st->st_gid;
+	return machine_access_set(n->m, &access, err);
+}
+
+int node_chattr(struct node *n, const struct stat *st, unsigned which, struct err *err)
+{
+	struct stat now;
+	mode_t possible;
+	char path[512];
+	int r;
+
+	if (n->scratch)
+		return scratch_chattr(n->scratch, st, which);
+	if (n->owns_m)
+		return chattr_machine(n, st, which, err);
+	r = node_stat(n, &now);
+	if (r < 0)
+		return err_set(err, r, "it is gone");
+	/* Copiers give files the owner they have already: let that pass. */
+	if (((which & CHATTR_UID) && st->st_uid != now.st_uid) ||
+	    ((which & CHATTR_GID) && st->st_gid != now.st_gid))
+		return err_set(err, -EPERM,
+			       n->m ? "its owner is that of the machine's directory: chown that"
+				    : "its owner is the daemon's");
+	if (!(which & CHATTR_MODE) || (st->st_mode & 07777) == (now.st_mode & 07777))
+		return 0;
+	if (!n->m || n->job)
+		return err_set(err, -EPERM, "its mode is fixed");
+	r = node_machine_path(n, path, sizeof(path));
+	if (r < 0)
+		return err_set(err, r, "name too long");
+	/* What nobody may write stays so: the mode says what is possible. */
+	possible = (n->row->mode & 0222) ? 0777 : 0555;
+	return machine_file_mode_set(n->m, path, st->st_mode & possible, err);
+}
+
+void node_complain(struct node *n, const char *what, const struct err *err)
+{
+	if (!err->code)
+		return;
+	if (n->m && machine_alive(n->m))
+		machine_error_set(n->m, what, err);
+	else
+		model_error_set(n->fs->model, what, err);
+}

@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef FV_FSAPI_FS_H
+#define FV_FSAPI_FS_H
+/*
+ * What the parts of fsapi/ know of each other.
+ *
+ *   row     a name in a directory: a line of a table (tree_*.c), const
+ *   dir     a directory's rows, and how its dynamic children are found
+ *   kind    what a file promises (attribute, document, command, log, blob)
+ *   node    an inode that the kernel, a handle or the notifier knows (node.c)
+ *   handle  an open file or directory
+ *
+ * Locks, in the order in which they may be taken (none while calling the
+ * model, except that the model's observer may take any of them under the
+ * model's own locks): shard.lock, fsapi.lock, notifier.lock.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "job.h"
+#include "machine.h"
+#include "model.h"
+#include "util/cancel.h"
+#include "util/err.h"
+#include "util/strbuf.h"
+
+struct fsapi;
+struct node;
+struct handle;
+struct notifier;
+struct pool;
+struct scratch;
+struct fuse_session;
+struct fuse_pollhandle;
+
+#define ATTRIBUTE_MAX (64u << 10) /* bytes of a value */
+#define COMMAND_MAX   (64u << 10) /* bytes of a line of ctl */
+#define DOCUMENT_MAX  (1u << 20)
+
+/* --- rows and directories ----------------------------------------------------------- */
+
+enum dir_id {
+	DIR_NONE,
+	DIR_ROOT,
+	DIR_MACHINES,
+	DIR_MACHINE,
+	DIR_DISKS,
+	DIR_DISK,
+	DIR_VCPUS,
+	DIR_VCPU,
+	DIR_JOBS,
+	DIR_JOB,
+	DIR_HOST, /* its subdirectories follow after DIR_STATIC */
+	DIR_STATIC,
+	DIR_MAX = DIR_STATIC + 32,
+};
+
+/* Aspects of rows that are no machine's: see also enum machine_aspect. */
+enum {
+	ASPECT_FIXED = -1,    /* never changes while the daemon lives */
+	ASPECT_EVENTS = -2,   /* the log of events, and what the last command left */
+	ASPECT_MACHINES = -3, /* a machine came, went or was renamed */
+	ASPECT_JOB = -4,      /* the job of this directory */
+	ASPECT_JOBLIST = -5,
+	ASPECT_HOST = -6, /* may change at any time; never told */
+};
+
+enum row_flags {
+	ROW_MAY_BE_EMPTY = 1 << 0, /* an empty value shows as an empty file, without the newline */
+	ROW_SLOW = 1 << 1,	   /* opening may wait (for a VMM's answer): never on a FUSE worker */
+	ROW_FIXED_SIZE = 1 << 3,   /* registers: their length is known without asking */
+	ROW_VOLATILE = 1 << 2,	   /* comes and goes, or changes untold: nothing of it is cached */
+};
+
+struct row {
+	const char *name;
+	const struct kind *kind;
+	mode_t mode; /* permission bits; those of the machine's directory mask them */
+	int aspect;
+	unsigned flags;
+	enum dir_id dir; /* directories: which */
+	/* Text of an attribute (a final newline is added where absent), document, command list. */
+	int (*show)(struct node *n, struct strbuf *sb);
+	/* Sets an attribute's value (NUL-terminated, newline off) or a document's text. */
+	int (*store)(struct node *n, const char *text, size_t len, const struct caller *caller,
+		     struct err *err);
+	const void *ops; /* the kind's own: struct log_ops, struct blob_ops */
+	const void *arg; /* the row's own: a config_key, a host_fact */
+	const char *help;
+};
+
+/* A dynamic child, as a directory finds it. The references move to the node made of it. */
+#define CHILD_ID(number) ((uint64_t)(number) + 1)
+struct child {
+	const struct row *row;
+	uint64_t id; /* CHILD_ID(), or 0: known by its name */
+	char name[256];
+	struct machine *m;
+	struct job *job;
+};
+
+struct dir_ops {
+	/* Finds a dynamic child by name: 0, -ENOENT. */
+	int (*find)(struct node *dir, const char *name, struct child *child);
+	/* The next one after *cursor (0 starts, kept below 2^60), which it moves on; false at the
+	 * end. @h keeps what a listing needs between calls. */
+	bool (*next)(struct node *dir, struct handle *h, uint64_t *cursor, struct child *child);
+	/* mkdir, rmdir, rename within the directory; NULL where none is allowed. */
+	int (*make)(struct node *dir, const char *name, mode_t mode, const struct caller *caller,
+		    struct child *child, struct err *err);
+	int (*remove)(struct node *dir, const char *name, const struct caller *caller,
+		      struct err *err);
+	int (*rename)(struct node *dir, const char *name, const char *new_name, struct err *err);
+};
+
+struct dir {
+	const struct row *rows;
+	size_t n_rows;
+	struct row child; /* what each dynamic child is; it has no name */
+	const struct dir_ops *ops;
+	bool scratch;	   /* editors may leave their files here */
+	const char *title; /* for README */
+	struct row *made;  /* `rows`, where this directory owns their memory */
+	char *made_name;   /* its own name, likewise */
+};
+
+/* --- kinds --------------------------------------------------------------------------- */
+
+struct kind {
+	const char *name; /* as README and the manual call it */
+	mode_t format;	  /* S_IFREG, S_IFDIR, S_IFLNK */
+	/* True size, of what a handle opened now would read. */
+	int (*size)(struct node *n, uint64_t *size);
+	int (*open)(struct handle *h, struct err *err);
+	/* Up to @len bytes; 0 at the end. */
+	ssize_t (*read)(struct handle *h, void *buf, size_t len, uint64_t offset);
+	/* All bytes are taken or none: 0 or -errno. */
+	int (*write)(struct handle *h, const char *data, size_t len, uint64_t offset,
+		     const struct caller *caller, struct err *err);
+	/* Whether @write may wait: then it runs on a thread of the pool. */
+	bool (*write_waits)(struct handle *h, const char *data, size_t len);
+	/* flush, fsync, and release: takes what was collected. */
+	int (*flush)(struct handle *h, const struct caller *caller, struct err *err);
+	int64_t (*seek)(struct handle *h, int64_t offset, int whence);
+	/* ftruncate(2) through this handle. */
+	int (*resize)(struct handle *h, uint64_t size);
+	void (*close)(struct handle *h);
+};
+
+extern const struct kind kind_attribute, kind_document, kind_command, kind_log, kind_blob,
+    kind_link, kind_dir, kind_scratch, kind_scratch_link;
+
+struct log_ops {
+	int (*open)(struct node *n); /* a descriptor; -ENOENT: empty so far */
+	int (*stat)(struct node *n, uint64_t *size, struct timespec *mtime);
+	/* What is written to it; NULL: read-only. Never waits. */
+	int (*type)(struct node *n, const void *data, size_t len, struct err *err);
+};
+
+struct blob_ops {
+	int (*open)(struct handle *h, struct err *err); /* fills h->fd or h->core; neither: empty */
+	uint64_t (*size)(struct node *n);
+};
+
+/* --- nodes (node.c) -------------------------------------------------------------------- */
+
+/*
+ * An inode. It lives while anyone refers to it: the kernel (each of its
+ * lookups is a reference), open handles, children, the notifier, a call under way.
+ */
+struct node {
+	struct fsapi *fs;
+	struct node *parent; /* a reference; NULL for the root */
+	const struct row *row;
+	uint64_t id;	   /* CHILD_ID() of a machine's serial, vcpu's or job's number; 0: none */
+	char *name;	   /* disks and scratch files: their name; else NULL */
+	uint64_t ino;	   /* st_ino: the same for the same thing, always */
+	struct machine *m; /* the machine this belongs to, or NULL: owned where @row makes it one */
+	struct job *job;   /* likewise */
+	struct scratch *scratch; /* of a scratch file's node: a reference */
+	bool owns_m, owns_job;
+
+	atomic_uint_fast64_t refs;
+	atomic_uint_fast64_t lookups; /* of these, the kernel's */
+	atomic_uint generation;	      /* counts changes, for poll(2) */
+	atomic_uint storing;	      /* writes by clients under way: they make events by themselves */
+
+	struct node *next; /* in its shard's chain; shard.lock */
+
+	/* fsapi.lock: */
+	unsigned writers;	/* command: handles open for writing */
+	bool notifying;		/* command: the notifier is at it */
+	uint64_t contended_ns;	/* command: until then every lookup gets a node of its own */
+	pid_t hidden_from;	/* who unlinked this file, to create it again ... */
+	uint64_t hidden_ns;	/* ... before then */
+	struct scratch *scratches; /* directory: its scratch files, oldest first */
+	unsigned n_scratches;
+
+	/* notifier.lock: */
+	struct node *queue_next;
+	bool queued;
+	struct handle *pollers; /* those that keep a poll handle */
+	unsigned shown;		/* vcpu/: how many of them watchers have been told of */
+	bool shown_set;
+};
+
+#define NODE_SHARDS 64
+
+struct shard {
+	pthread_mutex_t lock; /* guards all here, and the chains */
+	struct node **buckets;
+	size_t n_buckets; /* a power of two */
+	size_t n_nodes;
+};
+
+int nodes_init(struct fsapi *fs);
+void nodes_destroy(struct fsapi *fs);
+/* A reference; @n is returned. */
+struct node *node_ref(struct node *n);
+/* Drops @count references. */
+void node_unref(struct node *n, uint64_t count);
+static inline void node_put(struct node *n)
+{
+	if (n)
+		node_unref(n, 1);
+}
+static inline void node_putp(struct node **n)
+{
+	node_put(*n);
+}
+#define _cleanup_node_ __attribute__((cleanup(node_putp)))
+
+/*
+ * The node of @row (and @child, for dynamic ones: its references are consumed
+ * in any case) in @dir, made if there is none. A reference, NULL without memory.
+ */
+struct node *node_get(struct node *dir, const struct row *row, struct child *child);
+/* The same if it is known already, else NULL. Takes no lock but a shard's. */
+struct node *node_find(struct node *dir, const struct row *row, uint64_t id, const char *name);
+/* One of its own beside the well-known one, with the same st_ino; nobody finds it. */
+struct node *node_variant(struct node *n);
+/* Calls @fn with each node of a machine, as references of its own, with no lock held. */
+void nodes_of_machine(struct fsapi *fs, const struct machine *m, void (*fn)(struct node *n));
+/* Inode number of a row or child without making a node. */
+uint64_t node_ino(const struct node *dir, const struct row *row, uint64_t id, const char *name);
+void child_release(struct child *child);
+
+static inline bool node_is_dir(const struct node *n)
+{
+	return S_ISDIR(n->row->kind->format);
+}
+/* The present name of the node in its directory. */
+void node_name(struct node *n, char name[256]);
+/* Path from the root ("machines/a/state", "" for the root); -ENAMETOOLONG. */
+int node_path(struct node *n, char *path, size_t size);
+/* Path below the machine's directory ("disks/root/source"), for what belongs to one. */
+int node_machine_path(struct node *n, char *path, size_t size);
+/* Attributes as stat(2) shows them. -ENOENT where it is gone. */
+int node_stat(struct node *n, struct stat *st);
+/* Whether each change of its attributes is told, so that the kernel may keep them. */
+bool node_attr_told(const struct node *n);
+/* Whether the kernel knows it. */
+static inline bool node_known(struct node *n)
+{
+	return !n->parent || atomic_load(&n->lookups) > 0;
+}
+/* Whether what it shows still exists. */
+bool node_alive(struct node *n);
+enum { CHATTR_MODE = 1, CHATTR_UID = 2, CHATTR_GID = 4 };
+/* chmod, chown of what @which says. */
+int node_chattr(struct node *n, const struct stat *st, unsigned which, struct err *err);
+/* Puts words of a refusal where its user will look: the machine's `error`, or the root's. */
+void node_complain(struct node *n, const char *what, const struct err *err);
+struct timespec node_mtime(struct node *n);
+
+/* --- directories (dir.c) ------------------------------------------------------------------ */
+
+static inline const struct dir *node_dir(const struct node *n);
+const struct row *dir_row(const struct dir *d, const char *name);
+/* Finds @name in @dir: a reference in *@n; -ENOENT. */
+int dir_lookup(struct node *dir, const char *name, struct node **n);
+/*
+ * Walks entries from *@offset (0 starts; opaque, stable while others come and
+ * go). Calls @emit with what is needed for an entry and the offset after it; @emit returns
+ * false when there is no more room. . and .. are not among them.
+ */
+typedef bool dir_emit(void *arg, const char *name, const struct row *row, struct child *child,
+		      struct node *known, uint64_t next_offset);
+int dir_list(struct handle *h, uint64_t offset, dir_emit *emit, void *arg);
+
+/* --- handles ------------------------------------------------------------------------------- */
+
+struct handle {
+	struct node *node; /* a reference */
+	struct handle *next, **prev; /* all of them; fsapi.handles_lock */
+	int flags;	   /* of open(2) */
+	bool writable;
+	pthread_mutex_t lock;
+
+	bool opened; /* by its kind: to be closed by it */
+	bool fresh;  /* nothing was read since it was opened; lock */
+
+	/* attribute, document, command: what a reader sees; lock */
+	char *text;
+	size_t len;
+
+	/* what a writer wrote; lock */
+	struct strbuf written;
+	uint64_t next_offset; /* end of the last write */
+	bool dirty;	      /* document: not taken yet */
+	bool whole;	      /* document: begins empty, not with the old text */
+	bool loaded;	      /* document: `written` holds the text so far */
+	bool has_writer;
+	struct caller writer; /* document: who wrote first, as whom the text is taken */
+
+	int fd; /* log, blob; else -1 */
+	struct machine_core *core;
+	char (*listing)[DISK_NAME_MAX + 1]; /* disks/: its names as of opendir; lock */
+	size_t n_listing;
+
+	/* poll(2); notifier.lock */
+	struct fuse_pollhandle *poll;
+	struct handle *poll_next, **poll_prev;
+	atomic_uint seen; /* generation last read; any thread */
+};
+
+/* What a reader of an attribute, document or command would see now. */
+int text_show(struct node *n, struct strbuf *sb);
+/* Command files: the node that this lookup gets, see kind_command.c; consumes @n. */
+struct node *command_pick(struct node *n, bool notifier);
+/* A handle opens it for writing: -ESTALE where another has (the kernel then looks up again). */
+int command_claim(struct node *n);
+void command_unclaim(struct node *n);
+/* The notifier has done with what command_pick(n, true) gave it. */
+void command_notified(struct node *n);
+
+/* --- scratch files (scratch.c) ----------------------------------------------------------- */
+
+/* Whether editors and copiers use such a name for what they write beside the file proper. */
+bool scratch_name(const char *name);
+/* Makes one: a reference to its node. -EPERM (no such name), -ENOSPC, -EEXIST. @target: symlink. */
+int scratch_create(struct node *dir, const char *name, mode_t mode, const char *target,
+		   const struct caller *caller, struct node **n);
+int scratch_lookup(struct node *dir, const char *name, struct node **n);
+int scratch_unlink(struct node *dir, const char *name);
+/* Renames to another scratch name of the same directory. */
+int scratch_rename(struct node *dir, const char *name, const char *new_name, bool replace);
+/* Copy of the contents (caller frees, NUL-terminated). */
+int scratch_copy(struct scratch *s, char **text, size_t *len);
+/* A scratch file with these contents, replacing one of the name. */
+int scratch_put(struct node *dir, const char *name, const char *text, size_t len,
+		const struct caller *caller);
+/* Walks a directory's, oldest first; *cursor 0 starts. False at the end. */
+bool scratch_next(struct node *dir, uint64_t *cursor, char name[256], struct node **n);
+int scratch_stat(struct scratch *s, struct stat *st);
+int scratch_chattr(struct scratch *s, const struct stat *st, unsigned which);
+int scratch_resize(struct scratch *s, uint64_t size);
+const char *scratch_target(const struct scratch *s);
+void scratch_release(struct scratch *s);
+void scratch_name_of(struct node *n, char name[256]);
+/* Drops all of a directory, when what it shows is gone. */
+void scratch_clear(struct node *dir);
+/* The same for a node that is being freed with everything. */
+void scratch_free_list(struct node *dir);
+
+/* --- calls: a request of the kernel's, from arrival to answer (call.c) --------------------------- */
+
+/* A pool of threads for what may wait: commands, stores, what asks a VMM. */
+int pool_open(struct pool **pool);
+/* Cancels what is under way and waits until all threads have ended. */
+void pool_stop(struct pool *pool);
+void pool_close(struct pool *pool);
+/* A piece of work, part of what it works on. */
+struct work {
+	void (*run)(struct work *w); /* calls pool_done() before it frees @w */
+	struct cancel *cancel;	     /* requested when the pool stops; may be NULL */
+	bool command;		     /* may wait long: a bounded number of these */
+	struct work *next;	     /* pool's own */
+	struct work *running_next, **running_prev;
+};
+/* -EBUSY where too many commands are under way, -ENODEV when stopping, -ENOMEM. */
+int pool_submit(struct pool *pool, struct work *w);
+/* It can no longer be cancelled. */
+void pool_done(struct pool *pool, struct work *w);
+bool pool_closing(struct pool *pool);
+
+/* --- the notifier (notify.c) and the model's observer (observe.c) ------------------------ */
+
+int notifier_open(struct notifier **nt, struct fsapi *fs);
+/* Starts the thread; after the workers, which serve what it does to the tree. */
+int notifier_start(struct notifier *nt);
+/* Waits for its end; before the workers end. */
+void notifier_stop(struct notifier *nt);
+void notifier_close(struct notifier *nt);
+/* Whether a request comes from the notifier itself. */
+bool notifier_is(struct notifier *nt, pid_t pid);
+/* Whether the notifier is making this name appear to watchers just now ... */
+bool notifier_makes(struct notifier *nt, struct node *dir, const char *name);
+/* ... or disappear: then a node for it, a reference, else NULL. */
+struct node *notifier_ghost(struct notifier *nt, struct node *dir, const char *name);
+
+/* These may be called with the model's locks held; none waits. */
+
+/* The contents changed: the kernel forgets its attributes now, watchers are told soon. */
+void notify_changed(struct node *n);
+/*
+ * A directory in @dir came or went (which, shows when its turn comes), not by
+ * a client's hand: number @id or, where that is 0, @name. @m: it is that machine.
+ */
+void notify_child(struct node *dir, uint64_t id, const char *name, struct machine *m);
+/* The machine that was called so no longer is. */
+void notify_gone(struct node *dir, struct machine *m, const char *name);
+/* The kernel is mistaken about what @name in @dir is. */
+void notify_name(struct node *dir, const char *name);
+/* vcpu/: their number may differ from what watchers know. */
+void notify_vcpus(struct node *dir);
+/* Somebody looks at vcpu/ for the first time: what there is, is no news. */
+void notify_vcpus_seen(struct node *dir);
+
+/* Makes what notify_gone() said true before a command is answered. Not from a FUSE worker. */
+void notify_settle(struct notifier *nt);
+void notify_poll_keep(struct handle *h, struct fuse_pollhandle *ph);
+void notify_poll_drop(struct handle *h);
+struct notifier_stats {
+	uint64_t queued, dropped, sent;
+};
+void notifier_stats(struct notifier *nt, struct notifier_stats *stats);
+
+extern const struct model_observer fsapi_observer;
+/* This thread does a client's mkdir, rmdir or rename: the kernel tells watchers of it itself. */
+struct own_op {
+	struct node *dir;
+	pthread_t thread;
+	struct own_op *next;
+};
+void own_begin(struct own_op *op, struct node *dir);
+void own_end(struct own_op *op);
+bool own_is(struct node *dir);
+
+/* --- what only the files that include libfuse can do ---------------------------------------- */
+
+void wire_forget_attr(struct node *n);
+/* Forgets a name. Waits for the directory's lock: not from a FUSE worker. */
+void wire_forget_name(struct node *dir, const char *name);
+void wire_poll_wake(struct fuse_pollhandle *ph);
+void wire_poll_free(struct fuse_pollhandle *ph);
+
+/* --- tables (tree_*.c) and texts ------------------------------------------------------------------- */
+
+int tree_build(struct dir dirs[DIR_MAX]);
+void tree_destroy(struct dir dirs[DIR_MAX]);
+/* Each fills in the directories of its file; 0 or -ENOMEM. */
+int tree_root_build(struct dir dirs[DIR_MAX]);
+int tree_machine_build(struct dir dirs[DIR_MAX]);
+int tree_disk_build(struct dir dirs[DIR_MAX]);
+int tree_vcpu_build(struct dir dirs[DIR_MAX]);
+int tree_jobs_build(struct dir dirs[DIR_MAX]);
+int tree_host_build(struct dir dirs[DIR_MAX]);
+/* Adds rows to a directory; they are copied. */
+int dir_add_rows(struct dir *d, const struct row *rows, size_t n);
+
+/* README of a directory, from its rows. */
+int help_show(struct node *n, struct strbuf *sb);
+void help_dir(const struct dir *d, struct strbuf *sb);
+
+/* --- the whole -------------------------------------------------------------------------------------- */
+
+struct fsapi {
+	struct model *model;
+	struct fuse_session *session;
+	char *mountpoint; /* absolute */
+	uint64_t mount_id;
+	bool trace;
+	bool permissions; /* the kernel enforces them */
+	bool mounted;
+	unsigned n_workers;
+	uid_t uid;
+	gid_t gid;
+
+	struct dir dirs[DIR_MAX];
+	struct row root_row;
+	struct node *root;
+	struct shard shards[NODE_SHARDS];
+
+	pthread_mutex_t lock; /* fields of nodes that say so, own_ops, scratch files */
+	struct own_op *own_ops;
+	size_t scratch_bytes; /* in all directories */
+	uint64_t scratch_seq;
+
+	pthread_mutex_t handles_lock;
+	struct handle *handles; /* open: whatever the kernel has not released at the end */
+
+	struct pool *pool;
+	struct notifier *notifier;
+	int stop_fd; /* eventfd: readable when asked to stop */
+
+	atomic_uint_fast64_t n_nodes, n_handles, n_calls, n_variants;
+};
+
+static inline const struct dir *node_dir(const struct node *n)
+{
+	return &n->fs->dirs[n->row->dir];
+}
+
+uint64_t now_ns(void);
+/* A number that tells mounts apart, without asking the file system. 0 or -errno. */
+int mount_identity(int fd, const char *path, uint64_t *id);
+
+#endif

@@ -1,0 +1,644 @@
+// SPDX-License-Identifier: ISC
+/*
+ * What the kernel asks about names: lookup, listing, mkdir, rmdir, rename,
+ * create and unlink.
+ *
+ * Files exist by the tables, so that little can be created or unlinked: the
+ * directories that stand for machines, disks and jobs, and editors' scratch
+ * files. Beyond these, what copiers do is understood: a rename of a scratch file
+ * onto a document or attribute is a write to it; a rename of one of
+ * these to a scratch name (an editor's backup) makes a copy of that name; and an
+ * unlink of one (install(1), mv(1) from elsewhere) hides it from that process
+ * until it has created it again, which opens it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fsapi/call.h"
+#include "util/cleanup.h"
+
+#define HIDDEN_NS 5000000000u
+
+/* --- lookup ------------------------------------------------------------------------------------ */
+
+/* A file that may be written, of a table: an attribute or a document. */
+static bool replaceable(const struct node *n)
+{
+	return n->row->store &&
+	       (n->row->kind == &kind_attribute || n->row->kind == &kind_document);
+}
+
+static void hide(struct node *n, pid_t pid)
+{
+	LOCK_SCOPE(&n->fs->lock);
+	n->hidden_from = pid;
+	n->hidden_ns = now_ns() + HIDDEN_NS;
+}
+
+/* Whether @pid unlinked it a moment ago; @end: it creates it now. */
+static bool hidden(struct node *n, pid_t pid, bool end)
+{
+	bool is;
+
+	if (!replaceable(n))
+		return false;
+	LOCK_SCOPE(&n->fs->lock);
+	is = n->hidden_from == pid && pid != 0 && n->hidden_ns > now_ns();
+	if (end)
+		n->hidden_from = 0;
+	return is;
+}
+
+static int lookup(struct call *c, bool notifier, struct node **out)
+{
+	struct node *n = NULL;
+	int r;
+
+	r = dir_lookup(c->node, c->name, &n);
+	if (r < 0)
+		return r;
+	if (hidden(n, fuse_req_ctx(c->req)->pid, false)) {
+		node_put(n);
+		return -ENOENT;
+	}
+	if (n->row->kind == &kind_command) {
+		n = command_pick(n, notifier);
+		if (!n)
+			return notifier ? -ENOENT : -ENOMEM;
+	}
+	*out = n;
+	return 0;
+}
+
+/* A directory that is gone, as far as the notifier needs one to take it away. */
+static void answer_ghost(struct call *c, struct node *n)
+{
+	struct fuse_entry_param e = {.ino = id_of(n)};
+
+	e.attr.st_ino = n->ino;
+	e.attr.st_mode = S_IFDIR | 0755;
+	e.attr.st_nlink = 1;
+	e.attr.st_uid = c->fs->uid;
+	e.attr.st_gid = c->fs->gid;
+	entry_given(n);
+	if (fuse_reply_entry(c->req, &e) < 0) {
+		atomic_fetch_sub(&n->lookups, 1);
+		node_put(n);
+	}
+	answer_end(c, 0);
+}
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct node *n = NULL;
+	struct call c;
+	bool notifier;
+	int r;
+
+	call_begin(&c, req, "lookup", parent, name, NULL);
+	notifier = notifier_is(c.fs->notifier, fuse_req_ctx(req)->pid);
+	if (notifier) {
+		n = notifier_ghost(c.fs->notifier, c.node, name);
+		if (n) {
+			answer_ghost(&c, n);
+			return;
+		}
+		if (notifier_makes(c.fs->notifier, c.node, name)) {
+			answer_err(&c, -ENOENT);
+			return;
+		}
+	}
+	r = lookup(&c, notifier, &n);
+	if (r < 0)
+		answer_err(&c, r);
+	else
+		answer_entry(&c, n);
+}
+
+static void forget(struct node *n, uint64_t count)
+{
+	if (!n->parent)
+		return;
+	atomic_fetch_sub(&n->lookups, count);
+	node_unref(n, count);
+}
+
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
+{
+	forget(node_of(fuse_req_userdata(req), ino), count);
+	fuse_reply_none(req);
+}
+
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		forget(node_of(fuse_req_userdata(req), forgets[i].ino), forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+/* --- listing -------------------------------------------------------------------------------------- */
+
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct handle *h;
+	struct call c;
+	int r;
+
+	call_begin(&c, req, "opendir", ino, NULL, fi);
+	r = call_may(&c, c.node, R_OK);
+	if (r == 0 && !node_alive(c.node))
+		r = -ENOENT;
+	h = r == 0 ? handle_new(c.node, O_RDONLY) : NULL;
+	if (!h)
+		answer_err(&c, r < 0 ? r : -ENOMEM);
+	else
+		answer_open(&c, h);
+}
+
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct call c;
+
+	call_begin(&c, req, "releasedir", ino, NULL, fi);
+	c.node = node_ref(c.handle->node);
+	handle_free(c.handle);
+	c.handle = NULL;
+	node_put(c.node);
+	c.node = c.fs->root;
+	answer_err(&c, 0);
+}
+
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct call c;
+
+	(void)datasync;
+	call_begin(&c, req, "fsyncdir", ino, NULL, fi);
+	answer_err(&c, 0);
+}
+
+struct listing {
+	struct call *c;
+	char *buf;
+	size_t size, used;
+	bool plus;
+	struct node **given; /* to be taken back if the kernel does not want the answer */
+	size_t n_given;
+};
+
+#define ENTRY_MIN 24 /* no entry is shorter: bounds the number of them */
+
+static bool add_entry(struct listing *l, const char *name, const struct fuse_entry_param *e,
+		      uint64_t next)
+{
+	size_t room = l->size - l->used, need;
+
+	if (l->plus)
+		need = fuse_add_direntry_plus(l->c->req, l->buf + l->used, room, name, e,
+					      (off_t)next);
+	else
+		need = fuse_add_direntry(l->c->req, l->buf + l->used, room, name, &e->attr,
+					 (off_t)next);
+	if (need > room)
+		return false;
+	l->used += need;
+	return true;
+}
+
+/* The kernel may keep what is said here of a name that stays; of others only their name. */
+static bool emit(void *arg, const char *name, const struct row *row, struct child *child,
+		 struct node *known, uint64_t next)
+{
+	struct listing *l = arg;
+	struct node *dir = l->c->node;
+	struct fuse_entry_param e = {0};
+	struct node *n = NULL;
+
+	if (l->plus && row->kind == &kind_dir && (row->name || (child && child->m))) {
+		n = node_get(dir, row, child);
+		if (n && entry_fill(n, &e) < 0) {
+			node_put(n);
+			n = NULL;
+			memset(&e, 0, sizeof(e));
+		}
+	}
+	if (!n) {
+		const char *key = child && !child->id ? child->name : NULL;
+
+		e.attr.st_ino = known ? known->ino : node_ino(dir, row, child ? child->id : 0, key);
+		e.attr.st_mode = row->kind->format;
+	}
+	if (!add_entry(l, name, &e, next + 2)) {
+		node_put(n);
+		return false;
+	}
+	if (n) {
+		entry_given(n);
+		l->given[l->n_given++] = n;
+	}
+	return true;
+}
+
+/* The first two offsets are those of . and .. */
+static void list(struct listing *l, uint64_t offset)
+{
+	struct node *dir = l->c->node;
+	struct fuse_entry_param e = {.attr = {.st_mode = S_IFDIR, .st_ino = dir->ino}};
+
+	if (offset == 0 && !add_entry(l, ".", &e, 1))
+		return;
+	if (dir->parent)
+		e.attr.st_ino = dir->parent->ino;
+	if (offset <= 1 && !add_entry(l, "..", &e, 2))
+		return;
+	dir_list(l->c->handle, offset > 2 ? offset - 2 : 0, emit, l);
+}
+
+static void list_directory(struct call *c, size_t size, off_t off, bool plus)
+{
+	struct listing l = {.c = c, .size = size, .plus = plus};
+
+	c->size = size;
+	c->offset = (uint64_t)off;
+	l.buf = malloc(size);
+	l.given = plus ? malloc((size / ENTRY_MIN + 1) * sizeof(l.given[0])) : NULL;
+	if (!l.buf || (plus && !l.given)) {
+		answer_err(c, -ENOMEM);
+	} else {
+		list(&l, (uint64_t)off);
+		if (answer_buf(c, l.buf, l.used) < 0)
+			for (size_t i = 0; i < l.n_given; i++)
+				forget(l.given[i], 1);
+	}
+	free(l.buf);
+	free(l.given);
+}
+
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct call c;
+
+	call_begin(&c, req, "readdir", ino, NULL, fi);
+	list_directory(&c, size, off, false);
+}
+
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		    struct fuse_file_info *fi)
+{
+	struct call c;
+
+	call_begin(&c, req, "readdirplus", ino, NULL, fi);
+	list_directory(&c, size, off, true);
+}
+
+/* --- mkdir, rmdir ------------------------------------------------------------------------------------ */
+
+static void run_mkdir(struct call *c)
+{
+	const struct dir *d = node_dir(c->node);
+	struct child child = {0};
+	struct err err = ERR_INIT;
+	struct own_op own;
+	struct node *n;
+	int r;
+
+	own_begin(&own, c->node);
+	r = d->ops->make(c->node, c->name, c->mode, &c->caller, &child, &err);
+	own_end(&own);
+	if (r < 0) {
+		char what[300];
+
+		snprintf(what, sizeof(what), "mkdir %s", c->name);
+		node_complain(c->node, what, &err);
+		answer_err(c, r);
+		return;
+	}
+	n = node_get(c->node, child.row, &child);
+	if (n)
+		answer_entry(c, n);
+	else
+		answer_err(c, -ENOMEM);
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct node *n = NULL;
+	struct call c;
+	int r;
+
+	call_begin(&c, req, "mkdir", parent, name, NULL);
+	c.mode = mode;
+	if (notifier_is(c.fs->notifier, fuse_req_ctx(req)->pid)) {
+		r = notifier_makes(c.fs->notifier, c.node, name) ? dir_lookup(c.node, name, &n)
+								 : -EPERM;
+		if (r < 0)
+			answer_err(&c, r);
+		else
+			answer_entry(&c, n);
+		return;
+	}
+	r = call_may(&c, c.node, W_OK | X_OK);
+	if (r < 0)
+		answer_err(&c, r);
+	else if (!node_dir(c.node)->ops || !node_dir(c.node)->ops->make)
+		answer_err(&c, -EPERM);
+	else
+		call_defer(&c, run_mkdir, false);
+}
+
+static void run_rmdir(struct call *c)
+{
+	const struct dir *d = node_dir(c->node);
+	_cleanup_node_ struct node *n = NULL;
+	struct err err = ERR_INIT;
+	struct own_op own;
+	int r;
+
+	if (dir_lookup(c->node, c->name, &n) < 0) {
+		answer_err(c, -ENOENT);
+		return;
+	}
+	own_begin(&own, c->node);
+	r = d->ops->remove(c->node, c->name, &c->caller, &err);
+	own_end(&own);
+	if (r < 0) {
+		char what[300];
+
+		snprintf(what, sizeof(what), "rmdir %s", c->name);
+		node_complain(n, what, &err);
+	} else {
+		scratch_clear(n);
+	}
+	answer_err(c, r);
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct node *ghost;
+	struct call c;
+	int r;
+
+	call_begin(&c, req, "rmdir", parent, name, NULL);
+	if (notifier_is(c.fs->notifier, fuse_req_ctx(req)->pid)) {
+		ghost = notifier_ghost(c.fs->notifier, c.node, name);
+		answer_err(&c, ghost ? 0 : -EPERM);
+		node_put(ghost);
+		return;
+	}
+	r = call_may(&c, c.node, W_OK | X_OK);
+	if (r < 0)
+		answer_err(&c, r);
+	else if (dir_row(node_dir(c.node), name) || !node_dir(c.node)->ops ||
+		 !node_dir(c.node)->ops->remove)
+		answer_err(&c, -EPERM);
+	else
+		call_defer(&c, run_rmdir, false);
+}
+
+/* --- unlink, rename ------------------------------------------------------------------------------------- */
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	_cleanup_node_ struct node *n = NULL;
+	struct call c;
+	int r;
+
+	call_begin(&c, req, "unlink", parent, name, NULL);
+	r = call_may(&c, c.node, W_OK | X_OK);
+	if (r == 0)
+		r = dir_lookup(c.node, name, &n);
+	if (r == 0 && n->scratch)
+		r = scratch_unlink(c.node, name);
+	else if (r == 0 && node_dir(c.node)->scratch && replaceable(n))
+		hide(n, fuse_req_ctx(req)->pid);
+	else if (r == 0)
+		r = -EPERM;
+	answer_err(&c, r);
+}
+
+/* A scratch file becomes the new text of a document or attribute. */
+static int replace(struct call *c, struct node *from, struct node *to, struct err *err)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t len;
+	int r;
+
+	r = call_may(c, to, W_OK);
+	if (r < 0)
+		return r;
+	r = scratch_copy(from->scratch, &text, &len);
+	if (r < 0)
+		return err_set(err, r, "out of memory");
+	if (to->row->kind == &kind_attribute) {
+		if (len && text[len - 1] == '\n')
+			text[--len] = '\0';
+		if (len > ATTRIBUTE_MAX || memchr(text, '\0', len)) {
+			r = err_set(err, len > ATTRIBUTE_MAX ? -EFBIG : -EINVAL, "not one value");
+			node_complain(to, to->row->name, err);
+			return r;
+		}
+	}
+	r = to->row->store(to, text, len, &c->caller, err);
+	return r < 0 ? r : scratch_unlink(c->node, c->name);
+}
+
+/* An editor's backup: a copy of what stays. The kernel has moved the name, so it is told. */
+static int back_up(struct call *c, struct node *from)
+{
+	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
+	int r;
+
+	r = text_show(from, &sb);
+	if (r < 0)
+		return r;
+	r = scratch_put(c->node, c->name2, sb.data ? sb.data : "", sb.len, &c->caller);
+	if (r < 0)
+		return r;
+	notify_name(c->node, c->name2);
+	return 0;
+}
+
+static int rename_file(struct call *c, struct node *from, struct node *to, struct err *err)
+{
+	bool scratch = node_dir(c->node)->scratch;
+
+	if (to && (c->flags & RENAME_NOREPLACE))
+		return -EEXIST;
+	if (from->scratch && (!to || to->scratch))
+		return scratch_rename(c->node, c->name, c->name2, true);
+	if (from->scratch && !from->row->kind->open) /* a symlink */
+		return -EPERM;
+	if (from->scratch && replaceable(to))
+		return replace(c, from, to, err);
+	if (scratch && replaceable(from) && (!to || to->scratch) && scratch_name(c->name2))
+		return back_up(c, from);
+	return -EPERM;
+}
+
+static int rename_dir(struct call *c, struct node *from, struct node *to, struct err *err)
+{
+	const struct dir *d = node_dir(c->node);
+	struct own_op own;
+	char what[600];
+	int r;
+
+	if (from->row->name || !d->ops || !d->ops->rename)
+		return -EPERM;
+	if (to)
+		return err_set(err, -EEXIST, "%s exists", c->name2);
+	own_begin(&own, c->node);
+	r = d->ops->rename(c->node, c->name, c->name2, err);
+	own_end(&own);
+	if (r < 0) {
+		snprintf(what, sizeof(what), "rename %s to %s", c->name, c->name2);
+		node_complain(from, what, err);
+	}
+	return r;
+}
+
+static void run_rename(struct call *c)
+{
+	_cleanup_node_ struct node *from = NULL;
+	_cleanup_node_ struct node *to = NULL;
+	struct err err = ERR_INIT;
+	int r;
+
+	r = dir_lookup(c->node, c->name, &from);
+	if (r == 0) {
+		r = dir_lookup(c->node, c->name2, &to);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	if (r == 0 && c->node != c->node2)
+		r = node_is_dir(from) ? -EPERM : -EXDEV;
+	else if (r == 0)
+		r = node_is_dir(from) ? rename_dir(c, from, to, &err)
+				      : rename_file(c, from, to, &err);
+	answer_err(c, r);
+}
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+	       const char *new_name, unsigned flags)
+{
+	struct call c;
+	int r;
+
+	call_begin(&c, req, "rename", parent, name, NULL);
+	c.node2 = node_of(c.fs, new_parent);
+	c.name2 = new_name;
+	c.flags = flags;
+	r = call_may(&c, c.node, W_OK | X_OK);
+	if (r < 0)
+		answer_err(&c, r);
+	else if (flags & ~(unsigned)RENAME_NOREPLACE)
+		answer_err(&c, -EINVAL);
+	else
+		call_defer(&c, run_rename, false);
+}
+
+/* --- create --------------------------------------------------------------------------------------------- */
+
+static int make_scratch(struct call *c, const char *target, struct node **n)
+{
+	struct caller caller = call_caller(c);
+	int r = call_may(c, c->node, W_OK | X_OK);
+
+	return r < 0 ? r : scratch_create(c->node, c->name, c->mode, target, &caller, n);
+}
+
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	struct node *n = NULL;
+	struct call c;
+	int r;
+
+	call_begin(&c, req, "symlink", parent, name, NULL);
+	r = strlen(target) < 4096 ? make_scratch(&c, target, &n) : -ENAMETOOLONG;
+	if (r < 0)
+		answer_err(&c, r);
+	else
+		answer_entry(&c, n);
+}
+
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
+{
+	struct call c;
+
+	(void)ino;
+	call_begin(&c, req, "link", new_parent, new_name, NULL);
+	answer_err(&c, -EPERM);
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t dev)
+{
+	struct node *n = NULL;
+	struct call c;
+	int r;
+
+	(void)dev;
+	call_begin(&c, req, "mknod", parent, name, NULL);
+	c.mode = mode;
+	r = S_ISREG(mode) ? make_scratch(&c, NULL, &n) : -EPERM;
+	if (r < 0)
+		answer_err(&c, r);
+	else
+		answer_entry(&c, n);
+}
+
+/* What was unlinked a moment ago comes back: it never went. */
+static int find_or_create(struct call *c, struct node **n)
+{
+	int r = dir_lookup(c->node, c->name, n);
+
+	if (r == -ENOENT)
+		return make_scratch(c, NULL, n);
+	if (r < 0)
+		return r;
+	if (!hidden(*n, fuse_req_ctx(c->req)->pid, true) && (c->flags & O_EXCL))
+		r = -EEXIST;
+	else if (node_is_dir(*n))
+		r = -EISDIR;
+	else if ((*n)->row->kind == &kind_command || (*n)->row->flags & ROW_SLOW)
+		r = -EEXIST;
+	else
+		r = call_may(c, *n, W_OK);
+	if (r < 0) {
+		node_put(*n);
+		*n = NULL;
+	}
+	return r;
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	       struct fuse_file_info *fi)
+{
+	struct node *n = NULL;
+	struct handle *h;
+	struct call c;
+	int r;
+
+	call_begin(&c, req, "create", parent, name, fi);
+	c.mode = mode;
+	c.flags = (unsigned)fi->flags;
+	r = find_or_create(&c, &n);
+	if (r < 0) {
+		answer_err(&c, r);
+		return;
+	}
+	h = handle_new(n, fi->flags | O_TRUNC);
+	if (h && n->row->kind->open)
+		r = n->row->kind->open(h, NULL);
+	if (!h || r < 0) {
+		if (h)
+			handle_free(h);
+		node_put(n);
+		answer_err(&c, r < 0 ? r : -ENOMEM);
+		return;
+	}
+	h->opened = true;
+	answer_create(&c, n, h);
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: ISC
+/* machines/NAME/disks: mkdir attaches a disk; its directory has one file for each key. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fsapi/fs.h"
+#include "util/cleanup.h"
+
+static const char *disk_of(const struct node *n)
+{
+	return n->parent->name;
+}
+
+static int key_show(struct node *n, struct strbuf *sb)
+{
+	return machine_disk_key_show(n->m, disk_of(n), n->row->arg, sb);
+}
+
+static int key_store(struct node *n, const char *text, size_t len, const struct caller *caller,
+		     struct err *err)
+{
+	(void)len;
+	return machine_disk_key_store(n->m, disk_of(n), n->row->arg, text, caller, err);
+}
+
+static int stats_show(struct node *n, struct strbuf *sb)
+{
+	char prefix[DISK_NAME_MAX + 8];
+
+	if (!machine_disk_exists(n->m, disk_of(n)))
+		return -ENOENT;
+	snprintf(prefix, sizeof(prefix), "disk.%s.", disk_of(n));
+	machine_stats_show_prefix(n->m, prefix, sb);
+	return 0;
+}
+
+static const struct row stats_row = {
+    .name = "stats",
+    .kind = &kind_attribute,
+    .mode = 0444,
+    .aspect = ASPECT_LIVE,
+    .flags = ROW_MAY_BE_EMPTY | ROW_VOLATILE,
+    .show = stats_show,
+    .help = "its counters",
+};
+
+/* --- disks/ ----------------------------------------------------------------------------------- */
+
+static void disk_child(struct node *dir, const char *name, struct child *child)
+{
+	snprintf(child->name, sizeof(child->name), "%s", name);
+	child->row = &node_dir(dir)->child;
+}
+
+static int disks_find(struct node *dir, const char *name, struct child *child)
+{
+	if (!machine_disk_exists(dir->m, name))
+		return -ENOENT;
+	disk_child(dir, name, child);
+	return 0;
+}
+
+/* Removing one shifts those after it, so a listing keeps the names that it began with. */
+static void list_disks(struct node *dir, struct handle *h)
+{
+	char name[DISK_NAME_MAX + 1];
+
+	free(h->listing);
+	h->listing = NULL;
+	h->n_listing = 0;
+	while (machine_disk_at(dir->m, h->n_listing, name)) {
+		void *more = realloc(h->listing, (h->n_listing + 1) * sizeof(h->listing[0]));
+
+		if (!more)
+			return;
+		h->listing = more;
+		memcpy(h->listing[h->n_listing++], name, sizeof(name));
+	}
+}
+
+static bool disks_next(struct node *dir, struct handle *h, uint64_t *cursor, struct child *child)
+{
+	LOCK_SCOPE(&h->lock);
+	if (*cursor == 0)
+		list_disks(dir, h);
+	while (*cursor < h->n_listing) {
+		const char *name = h->listing[(*cursor)++];
+
+		if (machine_disk_exists(dir->m, name)) {
+			disk_child(dir, name, child);
+			return true;
+		}
+	}
+	return false;
+}
+
+static int disks_make(struct node *dir, const char *name, mode_t mode, const struct caller *caller,
+		      struct child *child, struct err *err)
+{
+	int r = machine_disk_add(dir->m, name, caller, err);
+
+	(void)mode;
+	if (r < 0)
+		return r;
+	disk_child(dir, name, child);
+	return 0;
+}
+
+static int disks_remove(struct node *dir, const char *name, const struct caller *caller,
+			struct err *err)
+{
+	return machine_disk_remove(dir->m, name, caller, err);
+}
+
+static const struct dir_ops disks_ops = {
+    .find = disks_find,
+    .next = disks_next,
+    .make = disks_make,
+    .remove = disks_remove,
+};
+
+int tree_disk_build(struct dir dirs[DIR_MAX])
+{
+	struct dir *d = &dirs[DIR_DISK];
+	int r = 0;
+
+	dirs[DIR_DISKS].ops = &disks_ops;
+	dirs[DIR_DISKS].child = (struct row){
+	    .kind = &kind_dir, .mode = 0777, .aspect = ASPECT_DISK, .dir = DIR_DISK};
+	d->scratch = true;
+	d->title = "A disk.";
+	for (size_t i = 0; r == 0 && i < n_disk_keys; i++) {
+		const struct row row = {
+		    .name = disk_keys[i].name,
+		    .kind = &kind_attribute,
+		    .mode = 0666,
+		    .aspect = ASPECT_DISK,
+		    .show = key_show,
+		    .store = key_store,
+		    .arg = &disk_keys[i],
+		    .help = disk_keys[i].help,
+		};
+
+		r = dir_add_rows(d, &row, 1);
+	}
+	return r < 0 ? r : dir_add_rows(d, &stats_row, 1);
+}

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 
 #include "vmm/boot_int.h"
+#include "vmm/layout.h"
 #include "util/cleanup.h"
 
 #define HEADER_AT     0x1f1 /* the setup header */
@@ -149,6 +150,9 @@ static int load_as_is(const struct gmem *mem, const struct boot_src *src,
 	ret = boot_check_ram(mem, h->pref_address, room, err);
 	if (ret < 0)
 		return ret;
+	if (h->pref_address + ENTRY_64 >= LAYOUT_HIGH_RAM)
+		return err_set(err, -ENOEXEC, "bzImage wants to be at 0x%llx, above 4 GiB",
+			       (unsigned long long)h->pref_address);
 	ret = boot_src_read(src, at, gmem_ptr(mem, h->pref_address, len), len, "bzImage", err);
 	kernel->protocol = BOOT_LINUX64;
 	kernel->entry = h->pref_address + ENTRY_64;

@@ -262,7 +262,7 @@ static void without_payload(void **state)
 	struct boot_entry entry;
 
 	(void)state;
-	memory_make(&mem, 32 * MIB, 0);
+	memory_make(&mem, 32 * MIB, 4 * MIB);
 	memset(code.data, 0x5c, code.len);
 	image = bzimage_make(&code);
 	bzimage_header(&image)->payload_length = 0;
@@ -272,6 +272,11 @@ static void without_payload(void **state)
 	bzimage_header(&image)->init_size = 0x2000000;
 	assert_int_equal(load(&mem, &image), -EFBIG);
 	expect_words("needs memory up to 48 MiB");
+	bzimage_header(&image)->init_size = 0;
+	bzimage_header(&image)->pref_address =
+	    LAYOUT_HIGH_RAM; /* RAM, but not mapped at the entry */
+	assert_int_equal(load(&mem, &image), -ENOEXEC);
+	expect_words("above 4 GiB");
 	bzimage_header(&image)->xloadflags = 0;
 	assert_int_equal(load(&mem, &image), -ENOEXEC);
 	expect_words("without 64-bit entry");

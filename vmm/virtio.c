@@ -43,8 +43,10 @@ static void complain(struct virtio_device *dev, const char *why)
 		dev->complaints_kept++;
 		return;
 	}
-	log_warn("%s: the driver broke the rules: %s; needs a reset (%u more since the last time)",
-		 dev->dev.name, why, dev->complaints_kept);
+	log_warn("%s: the driver broke the rules (%s): the device needs a reset", dev->dev.name,
+		 why);
+	if (dev->complaints_kept)
+		log_warn("%s: and %u times before that", dev->dev.name, dev->complaints_kept);
 	dev->last_complaint_ns = now;
 	dev->complaints_kept = 0;
 }

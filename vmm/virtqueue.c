@@ -4,12 +4,12 @@
  *
  * Order of memory accesses. The driver fills descriptors and the avail ring,
  * then stores avail->idx: we load idx with acquire before reading either. We
- * fill buffers and used elements, then store used->idx with release. Two
- * places need a full fence, because a store must be seen before a load is
- * done: after publishing used->idx, before looking whether the driver wants an
- * interrupt; and after asking for notifications, before looking whether
- * something came. In both, either we see the other side's store or it sees
- * ours; without the fence both could miss and the queue would stall.
+ * fill buffers and used elements, then store used->idx. In two places a store
+ * must be seen before a following load is done, so both are sequentially
+ * consistent: used->idx is published before we look whether the driver wants an
+ * interrupt; and notifications are asked for before we look whether something
+ * came. Either we see the other side's store or it sees ours; with less
+ * both could miss, and the queue would stall.
  *
  * Indices are 16 bits wide and wrap freely; an entry's place is index % size.
  */
@@ -85,14 +85,11 @@ static uint16_t *field(const struct virtqueue *vq, uint64_t gpa)
 	return gmem_ptr(vq->mem, gpa, sizeof(uint16_t));
 }
 
-static uint16_t load(const struct virtqueue *vq, uint64_t gpa, int order)
+static uint16_t load(const struct virtqueue *vq, uint64_t gpa)
 {
 	const uint16_t *p = field(vq, gpa);
 
-	if (!p)
-		return 0;
-	return order == __ATOMIC_ACQUIRE ? __atomic_load_n(p, __ATOMIC_ACQUIRE)
-					 : __atomic_load_n(p, __ATOMIC_RELAXED);
+	return p ? __atomic_load_n(p, __ATOMIC_SEQ_CST) : 0;
 }
 
 static void store(const struct virtqueue *vq, uint64_t gpa, uint16_t value)
@@ -100,7 +97,7 @@ static void store(const struct virtqueue *vq, uint64_t gpa, uint16_t value)
 	uint16_t *p = field(vq, gpa);
 
 	if (p)
-		__atomic_store_n(p, value, __ATOMIC_RELEASE);
+		__atomic_store_n(p, value, __ATOMIC_SEQ_CST);
 }
 
 static uint64_t used_event_at(const struct virtqueue *vq)
@@ -183,14 +180,13 @@ int virtqueue_pop(struct virtqueue *vq, struct iovec *iov, struct virtqueue_chai
 
 	if (vq->broken)
 		return -EPROTO;
-	ready = load(vq, vq->avail + RING_IDX, __ATOMIC_ACQUIRE) - vq->next_avail;
+	ready = load(vq, vq->avail + RING_IDX) - vq->next_avail;
 	if (!ready)
 		return -EAGAIN;
 	/* No more can be under way than the ring has entries. */
 	if (ready > vq->size || vq->in_flight >= vq->size)
 		return fault(vq, "more chains available than the queue holds");
-	head = load(vq, vq->avail + RING_ENTRIES + 2ull * (vq->next_avail % vq->size),
-		    __ATOMIC_RELAXED);
+	head = load(vq, vq->avail + RING_ENTRIES + 2ull * (vq->next_avail % vq->size));
 	*chain = (struct virtqueue_chain){.head = head};
 	r = walk(vq, chain, iov, vq->desc, vq->size, head, false);
 	if (r < 0)
@@ -228,10 +224,9 @@ bool virtqueue_publish(struct virtqueue *vq)
 		return false;
 	store(vq, vq->used + RING_IDX, to);
 	vq->published = to;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!vq->event_idx)
-		return !(load(vq, vq->avail + RING_FLAGS, __ATOMIC_RELAXED) & AVAIL_NO_INTERRUPT);
-	event = load(vq, used_event_at(vq), __ATOMIC_RELAXED);
+		return !(load(vq, vq->avail + RING_FLAGS) & AVAIL_NO_INTERRUPT);
+	event = load(vq, used_event_at(vq));
 	/* §2.7.7.1: did the index step over used_event? */
 	return (uint16_t)(to - event - 1) < (uint16_t)(to - from);
 }
@@ -251,8 +246,7 @@ bool virtqueue_notify_on(struct virtqueue *vq)
 		store(vq, avail_event_at(vq), vq->next_avail);
 	else
 		store(vq, vq->used + RING_FLAGS, 0);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return load(vq, vq->avail + RING_IDX, __ATOMIC_ACQUIRE) != vq->next_avail;
+	return load(vq, vq->avail + RING_IDX) != vq->next_avail;
 }
 
 /* Copies between @buf and the front of (*iov)[*n], which moves on; how many bytes. */

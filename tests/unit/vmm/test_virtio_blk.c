@@ -492,6 +492,9 @@ static void garbage_in_rings_is_survived(void **state)
 	struct world *w = *state;
 	unsigned seed = 1;
 
+#ifdef __SANITIZE_THREAD__
+	skip(); /* a guest that writes what the device reads is a race by intent */
+#endif
 	for (unsigned round = 0; round < 200; round++) {
 		struct driver_queue *q = &w->d.queues[0];
 		uint64_t heap = w->d.heap;

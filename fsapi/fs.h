@@ -194,8 +194,6 @@ struct node {
 	unsigned writers;	/* command: handles open for writing */
 	bool notifying;		/* command: the notifier is at it */
 	uint64_t contended_ns;	/* command: until then every lookup gets a node of its own */
-	pid_t hidden_from;	/* who unlinked this file, to create it again ... */
-	uint64_t hidden_ns;	/* ... before then */
 	struct scratch *scratches; /* directory: its scratch files, oldest first */
 	unsigned n_scratches;
 
@@ -313,6 +311,7 @@ struct handle {
 	bool dirty;	      /* document: not taken yet */
 	bool whole;	      /* document: begins empty, not with the old text */
 	bool loaded;	      /* document: `written` holds the text so far */
+	int refused;	      /* document: why a write to it was */
 	bool has_writer;
 	struct caller writer; /* document: who wrote first, as whom the text is taken */
 
@@ -365,6 +364,21 @@ void scratch_name_of(struct node *n, char name[256]);
 void scratch_clear(struct node *dir);
 /* The same for a node that is being freed with everything. */
 void scratch_free_list(struct node *dir);
+
+/* --- what a process is about to do with a name (intent.c) ------------------------------------ */
+
+struct intent {
+	pid_t pid;
+	uint64_t what; /* an inode number */
+	uint64_t until_ns;
+};
+/* @pid made this machine; unlinked this file. */
+void intent_made(struct node *n, pid_t pid);
+void intent_unlinked(struct node *n, pid_t pid);
+/* Whether @pid has reason to believe that @n does not exist and may create it. */
+bool intent_creates(struct node *n, pid_t pid);
+/* Whether, besides, it waits in a system call that does so. */
+bool intent_hides(struct node *n, pid_t pid);
 
 /* --- calls: a request of the kernel's, from arrival to answer (call.c) --------------------------- */
 
@@ -487,6 +501,7 @@ struct fsapi {
 
 	pthread_mutex_t lock; /* fields of nodes that say so, own_ops, scratch files */
 	struct own_op *own_ops;
+	struct intent intents[64];
 	size_t scratch_bytes; /* in all directories */
 	uint64_t scratch_seq;
 

@@ -7,9 +7,8 @@
  * directories that stand for machines, disks and jobs, and editors' scratch
  * files. Beyond these, what copiers do is understood: a rename of a scratch file
  * onto a document or attribute is a write to it; a rename of one of
- * these to a scratch name (an editor's backup) makes a copy of that name; and an
- * unlink of one (install(1), mv(1) from elsewhere) hides it from that process
- * until it has created it again, which opens it.
+ * these to a scratch name (an editor's backup) makes a copy of that name; and
+ * what a copier believes it creates is opened (intent.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,8 +20,6 @@
 #include "fsapi/call.h"
 #include "util/cleanup.h"
 
-#define HIDDEN_NS 5000000000u
-
 /* --- lookup ------------------------------------------------------------------------------------ */
 
 /* A file that may be written, of a table: an attribute or a document. */
@@ -30,27 +27,6 @@ static bool replaceable(const struct node *n)
 {
 	return n->row->store &&
 	       (n->row->kind == &kind_attribute || n->row->kind == &kind_document);
-}
-
-static void hide(struct node *n, pid_t pid)
-{
-	LOCK_SCOPE(&n->fs->lock);
-	n->hidden_from = pid;
-	n->hidden_ns = now_ns() + HIDDEN_NS;
-}
-
-/* Whether @pid unlinked it a moment ago; @end: it creates it now. */
-static bool hidden(struct node *n, pid_t pid, bool end)
-{
-	bool is;
-
-	if (!replaceable(n))
-		return false;
-	LOCK_SCOPE(&n->fs->lock);
-	is = n->hidden_from == pid && pid != 0 && n->hidden_ns > now_ns();
-	if (end)
-		n->hidden_from = 0;
-	return is;
 }
 
 static int lookup(struct call *c, bool notifier, struct node **out)
@@ -61,7 +37,7 @@ static int lookup(struct call *c, bool notifier, struct node **out)
 	r = dir_lookup(c->node, c->name, &n);
 	if (r < 0)
 		return r;
-	if (hidden(n, fuse_req_ctx(c->req)->pid, false)) {
+	if (intent_hides(n, fuse_req_ctx(c->req)->pid)) {
 		node_put(n);
 		return -ENOENT;
 	}
@@ -318,10 +294,25 @@ static void run_mkdir(struct call *c)
 		return;
 	}
 	n = node_get(c->node, child.row, &child);
-	if (n)
+	if (n) {
+		intent_made(n, c->caller.pid);
 		answer_entry(c, n);
-	else
+	} else {
 		answer_err(c, -ENOMEM);
+	}
+}
+
+/* A directory that its maker believes not to exist: a copy of a machine's disks/, say. */
+static struct node *made_already(struct call *c)
+{
+	struct node *n = NULL;
+
+	if (dir_lookup(c->node, c->name, &n) < 0)
+		return NULL;
+	if (node_is_dir(n) && !n->owns_m && intent_creates(n, fuse_req_ctx(c->req)->pid))
+		return n;
+	node_put(n);
+	return NULL;
 }
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -342,7 +333,10 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 		return;
 	}
 	r = call_may(&c, c.node, W_OK | X_OK);
-	if (r < 0)
+	n = r == 0 ? made_already(&c) : NULL;
+	if (n)
+		answer_entry(&c, n);
+	else if (r < 0)
 		answer_err(&c, r);
 	else if (!node_dir(c.node)->ops || !node_dir(c.node)->ops->make)
 		answer_err(&c, -EPERM);
@@ -414,7 +408,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (r == 0 && n->scratch)
 		r = scratch_unlink(c.node, name);
 	else if (r == 0 && node_dir(c.node)->scratch && replaceable(n))
-		hide(n, fuse_req_ctx(req)->pid);
+		intent_unlinked(n, fuse_req_ctx(req)->pid);
 	else if (r == 0)
 		r = -EPERM;
 	answer_err(&c, r);
@@ -589,7 +583,7 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 		answer_entry(&c, n);
 }
 
-/* What was unlinked a moment ago comes back: it never went. */
+/* What was there all the time is opened. */
 static int find_or_create(struct call *c, struct node **n)
 {
 	int r = dir_lookup(c->node, c->name, n);
@@ -598,14 +592,16 @@ static int find_or_create(struct call *c, struct node **n)
 		return make_scratch(c, NULL, n);
 	if (r < 0)
 		return r;
-	if (!hidden(*n, fuse_req_ctx(c->req)->pid, true) && (c->flags & O_EXCL))
+	if ((c->flags & O_EXCL) && !intent_creates(*n, fuse_req_ctx(c->req)->pid))
 		r = -EEXIST;
 	else if (node_is_dir(*n))
 		r = -EISDIR;
-	else if ((*n)->row->kind == &kind_command || (*n)->row->flags & ROW_SLOW)
-		r = -EEXIST;
 	else
 		r = call_may(c, *n, W_OK);
+	if (r == 0 && (*n)->row->kind == &kind_command)
+		*n = command_pick(*n, false);
+	if (r == 0 && !*n)
+		r = -ENOMEM;
 	if (r < 0) {
 		node_put(*n);
 		*n = NULL;

@@ -248,9 +248,14 @@ static int document_write(struct handle *h, const char *data, size_t len, uint64
 	if (len == 0)
 		return 0;
 	LOCK_SCOPE(&h->lock);
+	if (h->refused < 0)
+		return h->refused;
 	r = document_put(h, data, len, offset, err);
-	if (r < 0)
+	if (r < 0) {
 		node_complain(h->node, h->node->row->name, err);
+		h->refused = r; /* a part of it is not taken either */
+		h->dirty = true;
+	}
 	return r;
 }
 
@@ -262,6 +267,8 @@ static int document_flush(struct handle *h, const struct caller *caller, struct 
 	if (!h->dirty)
 		return 0;
 	h->dirty = false;
+	if (h->refused < 0)
+		return h->refused;
 	return n->row->store(n, h->written.data ? h->written.data : "", h->written.len, caller, err);
 }
 

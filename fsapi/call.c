@@ -236,7 +236,8 @@ int entry_fill(struct node *n, struct fuse_entry_param *e)
 	return r;
 }
 
-/* --- answers ----------------------------------------------------------------------------------- */
+/* --- answers -----------------------------------------------------------------------------------
+ */
 
 void answer_err(struct call *c, int r)
 {
@@ -363,7 +364,8 @@ void answer_statfs(struct call *c, const struct statvfs *vfs)
 	answer_end(c, 0);
 }
 
-/* --- handles -------------------------------------------------------------------------------------- */
+/* --- handles
+ * -------------------------------------------------------------------------------------- */
 
 struct handle *handle_new(struct node *n, int flags)
 {
@@ -406,7 +408,8 @@ void handle_free(struct handle *h)
 	node_put(n);
 }
 
-/* --- notifications ------------------------------------------------------------------------------------ */
+/* --- notifications
+ * ------------------------------------------------------------------------------------ */
 
 /* Attributes only (offset -1): waits for no page and no lock that a client could hold. */
 void wire_forget_attr(struct node *n)

@@ -14,10 +14,10 @@
 #include "fsapi/fs.h"
 #include "util/cleanup.h"
 
-#define PART_SHIFT   60
-#define PART_SCRATCH ((uint64_t)1 << PART_SHIFT)
+#define PART_SHIFT    60
+#define PART_SCRATCH  ((uint64_t)1 << PART_SHIFT)
 #define PART_CHILDREN ((uint64_t)2 << PART_SHIFT)
-#define PART_MASK    ((uint64_t)3 << PART_SHIFT)
+#define PART_MASK     ((uint64_t)3 << PART_SHIFT)
 
 const struct row *dir_row(const struct dir *d, const char *name)
 {
@@ -31,7 +31,8 @@ const struct row *dir_row(const struct dir *d, const char *name)
 static bool row_present(struct node *dir, const struct row *row)
 {
 	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
-	struct node probe = {.fs = dir->fs, .parent = dir, .row = row, .m = dir->m, .job = dir->job};
+	struct node probe = {
+	    .fs = dir->fs, .parent = dir, .row = row, .m = dir->m, .job = dir->job};
 
 	return row->kind != &kind_link || row->show(&probe, &sb) == 0;
 }

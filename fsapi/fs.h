@@ -70,9 +70,9 @@ enum {
 
 enum row_flags {
 	ROW_MAY_BE_EMPTY = 1 << 0, /* an empty value shows as an empty file, without the newline */
-	ROW_SLOW = 1 << 1,	   /* opening may wait (for a VMM's answer): never on a FUSE worker */
-	ROW_FIXED_SIZE = 1 << 3,   /* registers: their length is known without asking */
-	ROW_VOLATILE = 1 << 2,	   /* comes and goes, or changes untold: nothing of it is cached */
+	ROW_SLOW = 1 << 1,	 /* opening may wait (for a VMM's answer): never on a FUSE worker */
+	ROW_FIXED_SIZE = 1 << 3, /* registers: their length is known without asking */
+	ROW_VOLATILE = 1 << 2,	 /* comes and goes, or changes untold: nothing of it is cached */
 };
 
 struct row {
@@ -186,14 +186,14 @@ struct node {
 	atomic_uint_fast64_t refs;
 	atomic_uint_fast64_t lookups; /* of these, the kernel's */
 	atomic_uint generation;	      /* counts changes, for poll(2) */
-	atomic_uint storing;	      /* writes by clients under way: they make events by themselves */
+	atomic_uint storing; /* writes by clients under way: they make events by themselves */
 
 	struct node *next; /* in its shard's chain; shard.lock */
 
 	/* fsapi.lock: */
-	unsigned writers;	/* command: handles open for writing */
-	bool notifying;		/* command: the notifier is at it */
-	uint64_t contended_ns;	/* command: until then every lookup gets a node of its own */
+	unsigned writers;	   /* command: handles open for writing */
+	bool notifying;		   /* command: the notifier is at it */
+	uint64_t contended_ns;	   /* command: until then every lookup gets a node of its own */
 	struct scratch *scratches; /* directory: its scratch files, oldest first */
 	unsigned n_scratches;
 
@@ -292,9 +292,9 @@ int dir_list(struct handle *h, uint64_t offset, dir_emit *emit, void *arg);
 /* --- handles ------------------------------------------------------------------------------- */
 
 struct handle {
-	struct node *node; /* a reference */
+	struct node *node;	     /* a reference */
 	struct handle *next, **prev; /* all of them; fsapi.handles_lock */
-	int flags;	   /* of open(2) */
+	int flags;		     /* of open(2) */
 	bool writable;
 	pthread_mutex_t lock;
 
@@ -380,7 +380,8 @@ bool intent_creates(struct node *n, pid_t pid);
 /* Whether, besides, it waits in a system call that does so. */
 bool intent_hides(struct node *n, pid_t pid);
 
-/* --- calls: a request of the kernel's, from arrival to answer (call.c) --------------------------- */
+/* --- calls: a request of the kernel's, from arrival to answer (call.c) ---------------------------
+ */
 
 /* A pool of threads for what may wait: commands, stores, what asks a VMM. */
 int pool_open(struct pool **pool);
@@ -462,7 +463,8 @@ void wire_forget_name(struct node *dir, const char *name);
 void wire_poll_wake(struct fuse_pollhandle *ph);
 void wire_poll_free(struct fuse_pollhandle *ph);
 
-/* --- tables (tree_*.c) and texts ------------------------------------------------------------------- */
+/* --- tables (tree_*.c) and texts
+ * ------------------------------------------------------------------- */
 
 int tree_build(struct dir dirs[DIR_MAX]);
 void tree_destroy(struct dir dirs[DIR_MAX]);
@@ -480,7 +482,8 @@ int dir_add_rows(struct dir *d, const struct row *rows, size_t n);
 int help_show(struct node *n, struct strbuf *sb);
 void help_dir(const struct dir *d, struct strbuf *sb);
 
-/* --- the whole -------------------------------------------------------------------------------------- */
+/* --- the whole
+ * -------------------------------------------------------------------------------------- */
 
 struct fsapi {
 	struct model *model;

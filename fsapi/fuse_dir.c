@@ -20,13 +20,13 @@
 #include "fsapi/call.h"
 #include "util/cleanup.h"
 
-/* --- lookup ------------------------------------------------------------------------------------ */
+/* --- lookup ------------------------------------------------------------------------------------
+ */
 
 /* A file that may be written, of a table: an attribute or a document. */
 static bool replaceable(const struct node *n)
 {
-	return n->row->store &&
-	       (n->row->kind == &kind_attribute || n->row->kind == &kind_document);
+	return n->row->store && (n->row->kind == &kind_attribute || n->row->kind == &kind_document);
 }
 
 static int lookup(struct call *c, bool notifier, struct node **out)
@@ -116,7 +116,8 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 	fuse_reply_none(req);
 }
 
-/* --- listing -------------------------------------------------------------------------------------- */
+/* --- listing
+ * -------------------------------------------------------------------------------------- */
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -174,8 +175,8 @@ static bool add_entry(struct listing *l, const char *name, const struct fuse_ent
 	size_t room = l->size - l->used, need;
 
 	if (l->plus)
-		need = fuse_add_direntry_plus(l->c->req, l->buf + l->used, room, name, e,
-					      (off_t)next);
+		need =
+		    fuse_add_direntry_plus(l->c->req, l->buf + l->used, room, name, e, (off_t)next);
 	else
 		need = fuse_add_direntry(l->c->req, l->buf + l->used, room, name, &e->attr,
 					 (off_t)next);
@@ -271,7 +272,8 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	list_directory(&c, size, off, true);
 }
 
-/* --- mkdir, rmdir ------------------------------------------------------------------------------------ */
+/* --- mkdir, rmdir
+ * ------------------------------------------------------------------------------------ */
 
 static void run_mkdir(struct call *c)
 {
@@ -393,7 +395,8 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		call_defer(&c, run_rmdir, false);
 }
 
-/* --- unlink, rename ------------------------------------------------------------------------------------- */
+/* --- unlink, rename
+ * ------------------------------------------------------------------------------------- */
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -534,7 +537,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 		call_defer(&c, run_rename, false);
 }
 
-/* --- create --------------------------------------------------------------------------------------------- */
+/* --- create
+ * --------------------------------------------------------------------------------------------- */
 
 static int make_scratch(struct call *c, const char *target, struct node **n)
 {

@@ -130,7 +130,8 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	answer_statfs(&c, &vfs);
 }
 
-/* --- open, close --------------------------------------------------------------------------------- */
+/* --- open, close ---------------------------------------------------------------------------------
+ */
 
 static int open_handle(struct call *c, struct handle *h)
 {
@@ -266,7 +267,8 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	node_put(c.node);
 }
 
-/* --- read, write ------------------------------------------------------------------------------------ */
+/* --- read, write
+ * ------------------------------------------------------------------------------------ */
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		    struct fuse_file_info *fi)
@@ -395,7 +397,8 @@ static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
 	answer_poll(&c, events);
 }
 
-/* --- the beginning -------------------------------------------------------------------------------------- */
+/* --- the beginning
+ * -------------------------------------------------------------------------------------- */
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {

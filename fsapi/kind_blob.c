@@ -143,15 +143,15 @@ static int64_t log_seek(struct handle *h, int64_t offset, int whence)
 }
 
 const struct kind kind_log = {
-	.name = "log",
-	.format = S_IFREG,
-	.size = log_size,
-	.open = log_open,
-	.read = log_read,
-	.write = log_write,
-	.write_waits = log_write_waits,
-	.seek = log_seek,
-	.close = blob_close,
+    .name = "log",
+    .format = S_IFREG,
+    .size = log_size,
+    .open = log_open,
+    .read = log_read,
+    .write = log_write,
+    .write_waits = log_write_waits,
+    .seek = log_seek,
+    .close = blob_close,
 };
 
 /* --- blob ----------------------------------------------------------------------------------- */
@@ -195,11 +195,11 @@ static int64_t blob_seek(struct handle *h, int64_t offset, int whence)
 }
 
 const struct kind kind_blob = {
-	.name = "blob",
-	.format = S_IFREG,
-	.size = blob_size,
-	.open = blob_open,
-	.read = blob_read,
-	.seek = blob_seek,
-	.close = blob_close,
+    .name = "blob",
+    .format = S_IFREG,
+    .size = blob_size,
+    .open = blob_open,
+    .read = blob_read,
+    .seek = blob_seek,
+    .close = blob_close,
 };

@@ -170,12 +170,12 @@ static void command_close(struct handle *h)
 }
 
 const struct kind kind_command = {
-	.name = "command",
-	.format = S_IFREG,
-	.size = command_size,
-	.open = command_open,
-	.read = command_read,
-	.write = command_write,
-	.write_waits = command_waits,
-	.close = command_close,
+    .name = "command",
+    .format = S_IFREG,
+    .size = command_size,
+    .open = command_open,
+    .read = command_read,
+    .write = command_write,
+    .write_waits = command_waits,
+    .close = command_close,
 };

@@ -181,14 +181,14 @@ static void text_close(struct handle *h)
 }
 
 const struct kind kind_attribute = {
-	.name = "attribute",
-	.format = S_IFREG,
-	.size = text_size,
-	.open = text_open,
-	.read = text_read,
-	.write = attribute_write,
-	.write_waits = always_waits,
-	.close = text_close,
+    .name = "attribute",
+    .format = S_IFREG,
+    .size = text_size,
+    .open = text_open,
+    .read = text_read,
+    .write = attribute_write,
+    .write_waits = always_waits,
+    .close = text_close,
 };
 
 /* --- document ------------------------------------------------------------------------------- */
@@ -228,8 +228,7 @@ static int document_put(struct handle *h, const char *data, size_t len, uint64_t
 	if (offset > DOCUMENT_MAX || len > DOCUMENT_MAX - offset)
 		return err_set(err, -EFBIG, "longer than %u bytes", DOCUMENT_MAX);
 	if (offset > w->len)
-		return err_set(err, -EINVAL, "a hole before byte %llu",
-			       (unsigned long long)offset);
+		return err_set(err, -EINVAL, "a hole before byte %llu", (unsigned long long)offset);
 	over = w->len - offset < len ? w->len - offset : len;
 	if (strbuf_reserve(w, len - over) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -269,7 +268,8 @@ static int document_flush(struct handle *h, const struct caller *caller, struct 
 	h->dirty = false;
 	if (h->refused < 0)
 		return h->refused;
-	return n->row->store(n, h->written.data ? h->written.data : "", h->written.len, caller, err);
+	return n->row->store(n, h->written.data ? h->written.data : "", h->written.len, caller,
+			     err);
 }
 
 static int document_resize(struct handle *h, uint64_t size)
@@ -299,19 +299,20 @@ static bool never_waits(struct handle *h, const char *data, size_t len)
 }
 
 const struct kind kind_document = {
-	.name = "document",
-	.format = S_IFREG,
-	.size = text_size,
-	.open = document_open,
-	.read = text_read,
-	.write = document_write,
-	.write_waits = never_waits,
-	.flush = document_flush,
-	.resize = document_resize,
-	.close = text_close,
+    .name = "document",
+    .format = S_IFREG,
+    .size = text_size,
+    .open = document_open,
+    .read = text_read,
+    .write = document_write,
+    .write_waits = never_waits,
+    .flush = document_flush,
+    .resize = document_resize,
+    .close = text_close,
 };
 
-/* --- symbolic link: its text is the target ----------------------------------------------------- */
+/* --- symbolic link: its text is the target -----------------------------------------------------
+ */
 
 static int link_size(struct node *n, uint64_t *size)
 {
@@ -323,12 +324,12 @@ static int link_size(struct node *n, uint64_t *size)
 }
 
 const struct kind kind_link = {
-	.name = "symlink",
-	.format = S_IFLNK,
-	.size = link_size,
+    .name = "symlink",
+    .format = S_IFLNK,
+    .size = link_size,
 };
 
 const struct kind kind_dir = {
-	.name = "directory",
-	.format = S_IFDIR,
+    .name = "directory",
+    .format = S_IFDIR,
 };

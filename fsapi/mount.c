@@ -33,7 +33,8 @@
 
 extern char **environ;
 
-/* --- the mountpoint ------------------------------------------------------------------------------- */
+/* --- the mountpoint
+ * ------------------------------------------------------------------------------- */
 
 /* Takes a dead mount away, as root or by way of fusermount3. */
 static int unmount_stale(const char *path)
@@ -103,10 +104,11 @@ static int check_empty(const char *path, struct err *err)
 		return err_set(err, -errno, "%s: %s", path, strerror(errno));
 	while ((d = readdir(dir)))
 		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
-			return err_set(err, -ENOTEMPTY,
-				       "%s is not empty: what is in it would be hidden (-o nonempty "
-				       "mounts all the same)",
-				       path);
+			return err_set(
+			    err, -ENOTEMPTY,
+			    "%s is not empty: what is in it would be hidden (-o nonempty "
+			    "mounts all the same)",
+			    path);
 	return 0;
 }
 
@@ -124,7 +126,8 @@ static int check_mountpoint(struct fsapi *fs, const char *path, bool nonempty, s
 	return nonempty ? 0 : check_empty(fs->mountpoint, err);
 }
 
-/* --- options ------------------------------------------------------------------------------------------ */
+/* --- options
+ * ------------------------------------------------------------------------------------------ */
 
 struct mount_options {
 	bool nonempty, allow_other;
@@ -214,13 +217,15 @@ static int mount_tree(struct fsapi *fs, const struct fsapi_options *options, str
 		return r;
 	if (fuse_session_mount(fs->session, fs->mountpoint) != 0)
 		return err_set(err, -EPERM, "%s: the mount failed%s", fs->mountpoint,
-			       fs->uid == 0 ? "" : " (is fusermount3 there, with its set-uid bit?)");
+			       fs->uid == 0 ? ""
+					    : " (is fusermount3 there, with its set-uid bit?)");
 	fs->mounted = true;
 	r = mount_identity(AT_FDCWD, fs->mountpoint, &fs->mount_id);
 	return r < 0 ? err_set(err, r, "%s: %s", fs->mountpoint, strerror(-r)) : 0;
 }
 
-/* --- the whole ------------------------------------------------------------------------------------------- */
+/* --- the whole
+ * ------------------------------------------------------------------------------------------- */
 
 static int make_root(struct fsapi *fs)
 {
@@ -230,8 +235,8 @@ static int make_root(struct fsapi *fs)
 	if (!root)
 		return -ENOMEM;
 	fs->root = root;
-	fs->root_row = (struct row){
-	    .kind = &kind_dir, .mode = 0755, .aspect = ASPECT_FIXED, .dir = DIR_ROOT};
+	fs->root_row =
+	    (struct row){.kind = &kind_dir, .mode = 0755, .aspect = ASPECT_FIXED, .dir = DIR_ROOT};
 	root->fs = fs;
 	root->row = &fs->root_row;
 	root->ino = FUSE_ROOT_ID;
@@ -389,7 +394,8 @@ int fsapi_run(struct fsapi *fs, struct err *err)
 	fuse_session_exit(fs->session);
 	ended = end_workers(workers, started);
 	if (r == 0 && ended < 0)
-		r = err_set(err, ended, "the connection to the kernel failed: %s", strerror(-ended));
+		r = err_set(err, ended, "the connection to the kernel failed: %s",
+			    strerror(-ended));
 	return r;
 }
 

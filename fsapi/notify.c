@@ -268,11 +268,12 @@ void notify_poll_drop(struct handle *h)
 void notifier_stats(struct notifier *nt, struct notifier_stats *stats)
 {
 	LOCK_SCOPE(&nt->lock);
-	*stats = (struct notifier_stats){
-	    .queued = nt->queued, .dropped = nt->dropped, .sent = nt->sent};
+	*stats =
+	    (struct notifier_stats){.queued = nt->queued, .dropped = nt->dropped, .sent = nt->sent};
 }
 
-/* --- what the handlers ask ------------------------------------------------------------------------ */
+/* --- what the handlers ask
+ * ------------------------------------------------------------------------ */
 
 bool notifier_is(struct notifier *nt, pid_t pid)
 {
@@ -293,7 +294,8 @@ struct node *notifier_ghost(struct notifier *nt, struct node *dir, const char *n
 	return node_ref(nt->ghost);
 }
 
-/* --- the thread's work, with no lock held ------------------------------------------------------------ */
+/* --- the thread's work, with no lock held
+ * ------------------------------------------------------------ */
 
 /* statx(2)'s number of a mount, which is never used again where the kernel is new enough. */
 int mount_identity(int fd, const char *path, uint64_t *id)
@@ -491,7 +493,8 @@ void notify_settle(struct notifier *nt)
 	}
 }
 
-/* --- the thread ------------------------------------------------------------------------------------------ */
+/* --- the thread
+ * ------------------------------------------------------------------------------------------ */
 
 /* Takes one piece of what was queued when the batch began. */
 static bool take(struct notifier *nt, struct event **e, struct node **n)
@@ -547,8 +550,7 @@ static bool wait_for_work(struct notifier *nt, const struct timespec *not_before
 	LOCK_SCOPE(&nt->lock);
 	while (!nt->stop && !nt->first && !nt->events)
 		pthread_cond_wait(&nt->wake, &nt->lock);
-	while (!nt->stop &&
-	       pthread_cond_timedwait(&nt->wake, &nt->lock, not_before) != ETIMEDOUT)
+	while (!nt->stop && pthread_cond_timedwait(&nt->wake, &nt->lock, not_before) != ETIMEDOUT)
 		;
 	return !nt->stop;
 }

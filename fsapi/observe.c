@@ -9,7 +9,8 @@
 #include "fsapi/fs.h"
 #include "util/cleanup.h"
 
-/* --- a client's own doing ---------------------------------------------------------------------- */
+/* --- a client's own doing ----------------------------------------------------------------------
+ */
 
 void own_begin(struct own_op *op, struct node *dir)
 {
@@ -40,7 +41,8 @@ bool own_is(struct node *dir)
 	return false;
 }
 
-/* --- finding nodes -------------------------------------------------------------------------------- */
+/* --- finding nodes
+ * -------------------------------------------------------------------------------- */
 
 /* A row of @dir by name, if somebody knows its node. */
 static struct node *known_row(struct node *dir, const char *name)
@@ -75,7 +77,8 @@ static void rows_changed(struct node *dir, int aspect)
 	}
 }
 
-/* --- machines ----------------------------------------------------------------------------------------- */
+/* --- machines
+ * ----------------------------------------------------------------------------------------- */
 
 static void machine_came_or_went(struct fsapi *fs, struct machine *m, bool gone, const char *name)
 {
@@ -141,7 +144,7 @@ static void access_changed(struct node *n)
 }
 
 static void machine_aspect_changed(void *arg, struct machine *m, enum machine_aspect aspect,
-			    const char *name)
+				   const char *name)
 {
 	struct fsapi *fs = arg;
 	_cleanup_node_ struct node *mdir = known_machine(fs, m);
@@ -182,7 +185,8 @@ static void events_grew(void *arg)
 		notify_changed(n);
 }
 
-/* --- jobs: in jobs/ of the root and of their machine ------------------------------------------------------ */
+/* --- jobs: in jobs/ of the root and of their machine
+ * ------------------------------------------------------ */
 
 static void with_job_dirs(struct fsapi *fs, const struct job *job,
 			  void (*fn)(struct node *dir, uint64_t id))

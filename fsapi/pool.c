@@ -141,8 +141,8 @@ int pool_submit(struct pool *p, struct work *w)
 	if (w->command && p->commands >= COMMANDS_MAX)
 		return -EBUSY;
 	/* Queued work that idle threads will not reach needs a thread more. */
-	if (p->queued >= p->idle && p->threads < COMMANDS_MAX + OTHERS_MAX &&
-	    add_thread(p) < 0 && p->threads == 0)
+	if (p->queued >= p->idle && p->threads < COMMANDS_MAX + OTHERS_MAX && add_thread(p) < 0 &&
+	    p->threads == 0)
 		return -ENOMEM;
 	if (w->command)
 		p->commands++;

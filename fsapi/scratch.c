@@ -64,10 +64,12 @@ bool scratch_name(const char *name)
 	static const char alnum[] = "0123456789abcdefghijklmnopqrstuvwxyz"
 				    "ABCDEFGHIJKLMNOPQRSTUVWXYZ_";
 	static const char *const ends[] = {
-	    "~",     ".tmp", ".temp", ".new", ".bak",  ".bck",	    ".orig",	".part",
-	    ".partial", ".filepart", ".lock", ".save", ".dpkg-new", ".dpkg-tmp", ".kate-swp",
+	    "~",     ".tmp",  ".temp",	   ".new",	".bak",
+	    ".bck",  ".orig", ".part",	   ".partial",	".filepart",
+	    ".lock", ".save", ".dpkg-new", ".dpkg-tmp", ".kate-swp",
 	};
-	static const char *const begins[] = {".#", ".ansible_tmp", ".tmp", "tmp", ".goutputstream-"};
+	static const char *const begins[] = {".#", ".ansible_tmp", ".tmp", "tmp",
+					     ".goutputstream-"};
 	size_t len = strlen(name);
 	const char *dot = strrchr(name, '.');
 
@@ -328,7 +330,8 @@ const char *scratch_target(const struct scratch *s)
 	return s->target;
 }
 
-/* --- contents ----------------------------------------------------------------------------------- */
+/* --- contents -----------------------------------------------------------------------------------
+ */
 
 /* Makes room, within the budget of all; with the file's lock. */
 static int reserve(struct scratch *s, size_t need)
@@ -480,15 +483,15 @@ static int scratch_set_size(struct handle *h, uint64_t size)
 }
 
 const struct kind kind_scratch = {
-	.name = "scratch file",
-	.format = S_IFREG,
-	.open = scratch_open,
-	.read = scratch_read,
-	.write = scratch_write,
-	.resize = scratch_set_size,
+    .name = "scratch file",
+    .format = S_IFREG,
+    .open = scratch_open,
+    .read = scratch_read,
+    .write = scratch_write,
+    .resize = scratch_set_size,
 };
 
 const struct kind kind_scratch_link = {
-	.name = "scratch link",
-	.format = S_IFLNK,
+    .name = "scratch link",
+    .format = S_IFLNK,
 };

@@ -126,8 +126,8 @@ int tree_disk_build(struct dir dirs[DIR_MAX])
 	int r = 0;
 
 	dirs[DIR_DISKS].ops = &disks_ops;
-	dirs[DIR_DISKS].child = (struct row){
-	    .kind = &kind_dir, .mode = 0777, .aspect = ASPECT_DISK, .dir = DIR_DISK};
+	dirs[DIR_DISKS].child =
+	    (struct row){.kind = &kind_dir, .mode = 0777, .aspect = ASPECT_DISK, .dir = DIR_DISK};
 	d->scratch = true;
 	d->title = "A disk.";
 	for (size_t i = 0; r == 0 && i < n_disk_keys; i++) {

@@ -60,7 +60,8 @@ static const struct row job_rows[] = {
      .help = "why it failed"},
 };
 
-/* --- jobs/ ----------------------------------------------------------------------------------------- */
+/* --- jobs/
+ * ----------------------------------------------------------------------------------------- */
 
 static void job_child(struct node *dir, struct job *job, struct child *child)
 {
@@ -123,8 +124,8 @@ static const struct dir_ops jobs_ops = {
 int tree_jobs_build(struct dir dirs[DIR_MAX])
 {
 	dirs[DIR_JOBS].ops = &jobs_ops;
-	dirs[DIR_JOBS].child = (struct row){
-	    .kind = &kind_dir, .mode = 0755, .aspect = ASPECT_JOB, .dir = DIR_JOB};
+	dirs[DIR_JOBS].child =
+	    (struct row){.kind = &kind_dir, .mode = 0755, .aspect = ASPECT_JOB, .dir = DIR_JOB};
 	dirs[DIR_JOB].rows = job_rows;
 	dirs[DIR_JOB].n_rows = nitems(job_rows);
 	dirs[DIR_JOB].title = "A long command.";

@@ -27,8 +27,8 @@ static int affinity_show(struct node *n, struct strbuf *sb)
 	return machine_affinity_show(n->m, vcpu_of(n), sb);
 }
 
-static int affinity_store(struct node *n, const char *text, size_t len,
-			  const struct caller *caller, struct err *err)
+static int affinity_store(struct node *n, const char *text, size_t len, const struct caller *caller,
+			  struct err *err)
 {
 	int r;
 
@@ -81,7 +81,8 @@ static const struct row vcpu_rows[] = {
      .help = "its counters"},
 };
 
-/* --- vcpu/ -------------------------------------------------------------------------------------- */
+/* --- vcpu/ --------------------------------------------------------------------------------------
+ */
 
 static void vcpu_child(struct node *dir, uint64_t number, struct child *child)
 {
@@ -114,8 +115,8 @@ static const struct dir_ops vcpus_ops = {.find = vcpus_find, .next = vcpus_next}
 int tree_vcpu_build(struct dir dirs[DIR_MAX])
 {
 	dirs[DIR_VCPUS].ops = &vcpus_ops;
-	dirs[DIR_VCPUS].child = (struct row){
-	    .kind = &kind_dir, .mode = 0555, .aspect = ASPECT_VCPUS, .dir = DIR_VCPU};
+	dirs[DIR_VCPUS].child =
+	    (struct row){.kind = &kind_dir, .mode = 0555, .aspect = ASPECT_VCPUS, .dir = DIR_VCPU};
 	dirs[DIR_VCPU].rows = vcpu_rows;
 	dirs[DIR_VCPU].n_rows = nitems(vcpu_rows);
 	dirs[DIR_VCPU].title = "A processor.";

@@ -193,7 +193,8 @@ struct machine *model_machine_next(struct model *model, uint64_t *cursor)
 
 int machine_name_check(const char *name, struct err *err)
 {
-	if (strlen(name) > 63 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(name))
+	if (strlen(name) > 63 ||
+	    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(name))
 		return err_set(err, -EINVAL, "a bad name");
 	return 0;
 }

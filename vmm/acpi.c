@@ -35,6 +35,7 @@
 #define FADT_PROC_C1	  (1u << 2)
 #define FADT_SLP_BUTTON	  (1u << 5)  /* 1: no fixed sleep button */
 #define FADT_FIX_RTC	  (1u << 6)  /* 1: no RTC wake in fixed registers */
+#define FADT_TMR_32BIT	  (1u << 8)  /* the PM timer has 32 bits, not 24 */
 #define FADT_RESET_REG	  (1u << 10) /* the reset register works */
 #define ARCH_LEGACY	  (1u << 0)  /* IAPC_BOOT_ARCH: there are ISA devices */
 #define ARCH_NO_VGA	  (1u << 2)
@@ -268,7 +269,9 @@ static uint32_t write_fadt(struct tables *t, uint32_t facs, uint32_t dsdt)
 	le(f + 98, 0xfff, 2);
 	f[108] = RTC_CENTURY;
 	le(f + 109, ARCH_LEGACY | ARCH_NO_VGA, 2);
-	le(f + 112, FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_RESET_REG,
+	le(f + 112,
+	   FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_TMR_32BIT |
+	       FADT_RESET_REG,
 	   4);
 	put_block(f, 0, 116, 0, LAYOUT_PORT_RESET, 1, 1);
 	f[128] = 6; /* value that resets */

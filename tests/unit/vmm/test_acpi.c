@@ -93,6 +93,7 @@ static void fadt(void **state)
 	assert_int_equal(f[128], 6);
 	assert_int_equal(le(f + 112, 4) & 1u << 4, 0);	/* a fixed power button */
 	assert_int_equal(le(f + 112, 4) & 1u << 20, 0); /* not hardware-reduced */
+	assert_int_equal(le(f + 112, 4) >> 8 & 1, 1);	/* a timer of 32 bits */
 	assert_int_equal(le(f + 112, 4) >> 10 & 1, 1);	/* reset register */
 	assert_int_equal(le(f + 109, 2) & 2, 0);	/* no keyboard to look for */
 }

@@ -62,6 +62,7 @@ struct vm {
 	struct device *devices; /* in order of creation */
 	uint64_t ram_top;	/* first address behind RAM */
 	void *owner;		/* control's */
+	struct vm_life *life;	/* vm.c's own: who runs, who stands still, how it ended */
 };
 
 /* How a guest ends; any thread; the first call of a life counts. Control acts on it. */

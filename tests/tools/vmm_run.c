@@ -1,0 +1,651 @@
+// SPDX-License-Identifier: ISC
+/*
+ * vmm_run: plays the daemon's side of src/vmm_proto.h for one filevisor-vmm.
+ *
+ *	vmm_run [OPTIONS] KERNEL
+ *	  --vmm PROGRAM   filevisor-vmm (else beside this program's build)
+ *	  --initrd FILE   --cmdline TEXT   --disk [ro:]FILE   --cpus N   --memory MIB
+ *	  --hugepages     --on-reboot|--on-poweroff|--on-crash stop|restart
+ *	  --uid N         whom the VMM becomes when root
+ *	  --log FILE      console goes there (else to a temporary file)
+ *	  --time          says how long each step of the start took, and ends
+ *	  --until TEXT    ends well when the console has printed this
+ *	  --timeout S     ends badly after so many seconds
+ *	  --hold          ends not when the guest has, but at quit
+ *	  --malformed N   first sends N packets of random bytes, each over a connection of its own
+ *
+ * The console goes to stdout. Lines of stdin beginning with '!' are commands: !pause !resume !reset
+ * !regs N !power !input TEXT !stats !reconnect !memory FILE !quit; others are typed.
+ * Events are shown on stderr. Exit status: 0 powered off, reached TEXT or quit; 3
+ * reboot, 4 crash, 5 fault, 6 time, 1 for errors.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "src/vmm_proto.h"
+#include "util/cleanup.h"
+#include "util/file.h"
+#include "util/msg.h"
+
+struct run {
+	/* asked for */
+	const char *vmm, *kernel, *initrd, *cmdline, *until, *log_path;
+	const char *disks[VMM_DISKS_MAX];
+	unsigned n_disks, cpus, on_reboot, on_poweroff, on_crash, uid, malformed, queues;
+	uint64_t memory_mib;
+	int timeout_s;
+	bool hugepages, times, hold;
+	/* going on */
+	struct sockaddr_un address;
+	int sock, log_fd, read_fd, memory_fd, stats_fd;
+	pid_t pid;
+	uint32_t seq;
+	uint64_t log_at;
+	char tail[4096]; /* of the console, for --until */
+	size_t tail_len;
+	bool reached, ended;
+	struct vmm_status status;
+	struct timespec began;
+};
+
+static double ms_since(const struct timespec *t)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)(now.tv_sec - t->tv_sec) * 1e3 + (double)(now.tv_nsec - t->tv_nsec) / 1e6;
+}
+
+static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fputs("vmm_run: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+	va_end(ap);
+	exit(1);
+}
+
+static void mark(const struct run *r, const char *what)
+{
+	if (r->times)
+		fprintf(stderr, "%8.3f ms  %s\n", ms_since(&r->began), what);
+}
+
+/* --- console ------------------------------------------------------------------------------------
+ */
+
+static void show_console(struct run *r)
+{
+	char buf[2048];
+	ssize_t n;
+
+	while ((n = pread(r->read_fd, buf, sizeof(buf), (off_t)r->log_at)) > 0) {
+		if (r->log_at == 0)
+			mark(r, "first byte of the console in its log");
+		r->log_at += (uint64_t)n;
+		if (file_write_all(STDOUT_FILENO, buf, (size_t)n) < 0)
+			die("stdout: %m");
+		if (!r->until)
+			continue;
+		if (r->tail_len + (size_t)n >= sizeof(r->tail)) {
+			memmove(r->tail, r->tail + r->tail_len / 2, r->tail_len - r->tail_len / 2);
+			r->tail_len -= r->tail_len / 2;
+		}
+		memcpy(r->tail + r->tail_len, buf, (size_t)n);
+		r->tail_len += (size_t)n;
+		if (memmem(r->tail, r->tail_len, r->until, strlen(r->until)))
+			r->reached = true;
+	}
+}
+
+/* --- packets
+ * -------------------------------------------------------------------------------------- */
+
+static void on_event(struct run *r, const struct vmm_msg_hdr *hdr, const void *body)
+{
+	static const char *const states[] = {"new", "running", "paused", "ended"};
+	static const char *const reasons[] = {"", "poweroff", "reboot", "crash", "fault"};
+
+	if (hdr->type == VMM_EV_CONSOLE) {
+		show_console(r);
+		return;
+	}
+	if (hdr->type != VMM_EV_STATE || hdr->len != sizeof(r->status))
+		die("unknown event %u", hdr->type);
+	memcpy(&r->status, body, sizeof(r->status));
+	if (r->status.state >= nitems(states) || r->status.reason >= nitems(reasons))
+		die("unknown state %u, reason %u", r->status.state, r->status.reason);
+	fprintf(stderr, "state %s %s resets=%llu: %s\n", states[r->status.state],
+		reasons[r->status.reason], (unsigned long long)r->status.resets, r->status.text);
+	r->ended = r->status.state == VMM_STATE_ENDED;
+}
+
+/* Takes a packet; true if it is the reply to r->seq. */
+static bool take_packet(struct run *r, struct vmm_msg_hdr *hdr, void *body, int *fds, size_t *n_fds)
+{
+	static uint8_t packet[VMM_MSG_MAX];
+	ssize_t n = msg_recv(r->sock, packet, sizeof(packet), fds, n_fds, 0);
+
+	if (n == 0)
+		die("the VMM hung up");
+	if (n < (ssize_t)sizeof(*hdr))
+		die("receiving: %s", n < 0 ? strerror((int)-n) : "short packet");
+	memcpy(hdr, packet, sizeof(*hdr));
+	if (hdr->len != (size_t)n - sizeof(*hdr))
+		die("packet of wrong length");
+	if (hdr->type != VMM_REPLY) {
+		on_event(r, hdr, packet + sizeof(*hdr));
+		return false;
+	}
+	memcpy(body, packet + sizeof(*hdr), hdr->len);
+	return hdr->seq == r->seq;
+}
+
+/* Asks and waits; 0 or -errno with the words shown. Descriptors of the reply go to @got. */
+static int ask(struct run *r, uint32_t type, const void *body, size_t len, const int *fds,
+	       size_t n_fds, void *reply, int *got, size_t *n_got)
+{
+	struct vmm_msg_hdr hdr = {.type = type, .seq = ++r->seq, .len = (uint32_t)len};
+	static uint8_t answer[VMM_MSG_MAX];
+	int none[VMM_MSG_FDS];
+	size_t n;
+	int ret = msg_send(r->sock, &hdr, sizeof(hdr), body, len, fds, n_fds, 0);
+
+	if (ret < 0)
+		die("sending: %s", strerror(-ret));
+	do
+		n = VMM_MSG_FDS;
+	while (!take_packet(r, &hdr, answer, none, &n));
+	if (hdr.error < 0) {
+		fprintf(stderr, "request %u: %s: %.*s\n", type, strerror(-hdr.error), (int)hdr.len,
+			(char *)answer);
+		return hdr.error;
+	}
+	if (reply)
+		memcpy(reply, answer, hdr.len);
+	if (got) {
+		memcpy(got, none, n * sizeof(int));
+		*n_got = n;
+	} else {
+		msg_close_fds(none, n);
+	}
+	return 0;
+}
+
+static void must(struct run *r, uint32_t type, const void *body, size_t len, const int *fds,
+		 size_t n_fds)
+{
+	if (ask(r, type, body, len, fds, n_fds, NULL, NULL, NULL) < 0)
+		exit(1);
+}
+
+/* --- start
+ * ------------------------------------------------------------------------------------------ */
+
+static void spawn(struct run *r)
+{
+	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	r->address.sun_family = AF_UNIX;
+	snprintf(r->address.sun_path, sizeof(r->address.sun_path), "/tmp/vmm_run.%d", getpid());
+	unlink(r->address.sun_path);
+	if (listener < 0 ||
+	    bind(listener, (struct sockaddr *)&r->address, sizeof(r->address)) < 0 ||
+	    listen(listener, 4) < 0)
+		die("%s: %m", r->address.sun_path);
+	r->pid = fork();
+	if (r->pid < 0)
+		die("fork: %m");
+	if (r->pid == 0) {
+		if (listener == VMM_LISTEN_FD)
+			fcntl(listener, F_SETFD, 0);
+		else
+			dup2(listener, VMM_LISTEN_FD);
+		execl(r->vmm, "filevisor-vmm", NULL);
+		die("%s: %m", r->vmm);
+	}
+	close(listener);
+}
+
+static void reconnect(struct run *r)
+{
+	if (r->sock >= 0)
+		close(r->sock);
+	r->sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (connect(r->sock, (struct sockaddr *)&r->address, sizeof(r->address)) < 0)
+		die("connect: %m");
+}
+
+static void hello(struct run *r)
+{
+	struct vmm_hello hello = {VMM_PROTO_VERSION};
+	int fds[VMM_MSG_FDS];
+	size_t n;
+
+	if (ask(r, VMM_HELLO, &hello, sizeof(hello), NULL, 0, &r->status, fds, &n) < 0)
+		exit(1);
+	if (n < 1)
+		die("HELLO without a page of counters");
+	r->stats_fd = fds[0];
+	msg_close_fds(fds + 1, n - 1);
+}
+
+static int open_or_die(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC);
+
+	if (fd < 0)
+		die("%s: %m", path);
+	return fd;
+}
+
+static void send_file(struct run *r, uint32_t type, const char *path)
+{
+	int fd = open_or_die(path, O_RDONLY);
+
+	must(r, type, NULL, 0, &fd, 1);
+	close(fd);
+}
+
+static void send_disk(struct run *r, unsigned index)
+{
+	struct vmm_disk disk = {.queues = r->queues};
+	const char *path = r->disks[index];
+	int fd;
+
+	if (strncmp(path, "ro:", 3) == 0) {
+		disk.readonly = 1;
+		path += 3;
+	}
+	snprintf(disk.name, sizeof(disk.name), "disk%u", index);
+	fd = open_or_die(path, disk.readonly ? O_RDONLY : O_RDWR);
+	must(r, VMM_DISK, &disk, sizeof(disk), &fd, 1);
+	close(fd);
+}
+
+static void send_console(struct run *r)
+{
+	struct vmm_console console = {.log_limit_bytes = 1ull << 30};
+	char template[] = "/tmp/vmm_run.XXXXXX";
+
+	if (r->log_path) {
+		r->log_fd =
+		    open(r->log_path, O_RDWR | O_APPEND | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		r->read_fd = r->log_fd;
+	} else {
+		r->log_fd = mkostemp(template, O_APPEND | O_CLOEXEC);
+		r->read_fd = r->log_fd;
+		unlink(template);
+	}
+	if (r->log_fd < 0)
+		die("log: %m");
+	must(r, VMM_CONSOLE, &console, sizeof(console), &r->log_fd, 1);
+}
+
+static void start(struct run *r)
+{
+	struct vmm_config config = {
+	    .name = "vmm_run",
+	    .cpus = r->cpus,
+	    .hugepages = r->hugepages,
+	    .memory_bytes = r->memory_mib << 20,
+	    .on_reboot = r->on_reboot,
+	    .on_poweroff = r->on_poweroff,
+	    .on_crash = r->on_crash,
+	    .uid = r->uid,
+	    .gid = r->uid,
+	};
+	int kvm = open_or_die("/dev/kvm", O_RDWR);
+	int fds[VMM_MSG_FDS];
+	size_t n;
+
+	hello(r);
+	mark(r, "HELLO");
+	must(r, VMM_CONFIG, &config, sizeof(config), &kvm, 1);
+	close(kvm);
+	mark(r, "CONFIG (locked in)");
+	send_file(r, VMM_KERNEL, r->kernel);
+	if (r->initrd)
+		send_file(r, VMM_INITRD, r->initrd);
+	must(r, VMM_CMDLINE, r->cmdline, strlen(r->cmdline) + 1, NULL, 0);
+	for (unsigned i = 0; i < r->n_disks; i++)
+		send_disk(r, i);
+	send_console(r);
+	mark(r, "KERNEL … CONSOLE");
+	if (ask(r, VMM_RUN, NULL, 0, NULL, 0, NULL, fds, &n) < 0)
+		exit(1);
+	if (n != 1)
+		die("RUN without memory");
+	r->memory_fd = fds[0];
+	mark(r, "RUN");
+}
+
+static void send_malformed(struct run *r)
+{
+	uint8_t junk[4096];
+
+	for (unsigned i = 0; i < r->malformed; i++) {
+		size_t len = (size_t)random() % sizeof(junk) + 1;
+
+		for (size_t k = 0; k < len; k++)
+			junk[k] = (uint8_t)random();
+		if (i % 2) { /* a believable header */
+			struct vmm_msg_hdr hdr = {.type = 16 + (uint32_t)random() % 16,
+						  .len = (uint32_t)(len - sizeof(hdr))};
+
+			if (len < sizeof(hdr))
+				continue;
+			if (hdr.type == VMM_QUIT)
+				continue;
+			memcpy(junk, &hdr, sizeof(hdr));
+		}
+		if (send(r->sock, junk, len, MSG_NOSIGNAL) < 0 && errno != EPIPE)
+			die("send: %m");
+		reconnect(r);
+	}
+}
+
+/* --- commands
+ * --------------------------------------------------------------------------------------- */
+
+static void show_regs(struct run *r, unsigned vcpu)
+{
+	struct vmm_vcpu_get get = {vcpu};
+	struct vmm_vcpu_state s;
+
+	if (ask(r, VMM_VCPU, &get, sizeof(get), NULL, 0, &s, NULL, NULL) < 0)
+		return;
+	fprintf(stderr,
+		"vcpu %u %s mp=%u rip=%llx rsp=%llx rflags=%llx rax=%llx cr0=%llx cr3=%llx "
+		"cr4=%llx efer=%llx cs=%x/%x\n",
+		vcpu, s.running ? "runs" : "stands", s.mp_state, (unsigned long long)s.rip,
+		(unsigned long long)s.rsp, (unsigned long long)s.rflags, (unsigned long long)s.rax,
+		(unsigned long long)s.cr0, (unsigned long long)s.cr3, (unsigned long long)s.cr4,
+		(unsigned long long)s.efer, s.cs.selector, s.cs.attributes);
+}
+
+static void show_stats(struct run *r)
+{
+	struct vmm_stats_page *page =
+	    mmap(NULL, sizeof(*page), PROT_READ, MAP_SHARED, r->stats_fd, 0);
+
+	if (page == MAP_FAILED)
+		die("counters: %m");
+	for (uint64_t i = 0; i < page->n_counters && i < VMM_STATS_MAX; i++)
+		fprintf(stderr, "%.56s %llu\n", page->counters[i].name,
+			(unsigned long long)page->counters[i].value);
+	munmap(page, sizeof(*page));
+}
+
+static void type(struct run *r, const char *text, size_t len)
+{
+	uint32_t taken = 0;
+
+	if (ask(r, VMM_CONSOLE_INPUT, text, len, NULL, 0, &taken, NULL, NULL) == 0 && taken != len)
+		fprintf(stderr, "typed %u of %zu\n", taken, len);
+}
+
+static bool command(struct run *r, char *line)
+{
+	static const struct {
+		const char *word;
+		uint32_t type;
+	} plain[] = {
+	    {"!pause", VMM_PAUSE},
+	    {"!resume", VMM_RESUME},
+	    {"!reset", VMM_RESET},
+	    {"!power", VMM_POWER_BUTTON},
+	};
+
+	for (unsigned i = 0; i < nitems(plain); i++)
+		if (strcmp(line, plain[i].word) == 0) {
+			ask(r, plain[i].type, NULL, 0, NULL, 0, NULL, NULL, NULL);
+			return true;
+		}
+	if (strcmp(line, "!quit") == 0)
+		return false;
+	if (strncmp(line, "!regs", 5) == 0)
+		show_regs(r, (unsigned)strtoul(line + 5, NULL, 0));
+	else if (strncmp(line, "!input ", 7) == 0)
+		type(r, line + 7, strlen(line + 7));
+	else if (strncmp(line, "!sleep ", 7) == 0)
+		usleep((useconds_t)strtoul(line + 7, NULL, 0) * 1000);
+	else if (strcmp(line, "!stats") == 0)
+		show_stats(r);
+	else if (strcmp(line, "!reconnect") == 0) {
+		reconnect(r);
+		hello(r);
+		fprintf(stderr, "state %u after reconnecting\n", r->status.state);
+	} else
+		fprintf(stderr, "unknown command %s\n", line);
+	return true;
+}
+
+/* False: quit. */
+static bool read_stdin(struct run *r, bool *eof)
+{
+	static char buf[8192];
+	static size_t len;
+	ssize_t n = read(STDIN_FILENO, buf + len, sizeof(buf) - 1 - len);
+	char *nl;
+
+	if (n <= 0) {
+		*eof = true;
+		return true;
+	}
+	len += (size_t)n;
+	buf[len] = '\0';
+	while ((nl = strchr(buf, '\n'))) {
+		size_t line = (size_t)(nl - buf) + 1;
+
+		if (buf[0] == '!') {
+			*nl = '\0';
+			if (!command(r, buf))
+				return false;
+		} else {
+			type(r, buf, line);
+		}
+		memmove(buf, buf + line, len - line + 1);
+		len -= line;
+	}
+	return true;
+}
+
+/* --- the whole
+ * -------------------------------------------------------------------------------------- */
+
+static void serve(struct run *r)
+{
+	bool eof = false;
+
+	while (!r->reached && (!r->ended || r->hold) && !(r->times && r->log_at)) {
+		struct pollfd fds[] = {{.fd = r->sock, .events = POLLIN},
+				       {.fd = eof ? -1 : STDIN_FILENO, .events = POLLIN}};
+		int left = r->timeout_s ? (int)(r->timeout_s * 1e3 - ms_since(&r->began)) : -1;
+
+		if (r->timeout_s && left <= 0) {
+			fprintf(stderr, "vmm_run: time is up\n");
+			show_regs(r, 0);
+			kill(r->pid, SIGKILL);
+			exit(6);
+		}
+		poll(fds, 2, left);
+		if (fds[0].revents) {
+			struct vmm_msg_hdr hdr;
+			uint8_t body[VMM_MSG_MAX];
+			int got[VMM_MSG_FDS];
+			size_t n = VMM_MSG_FDS;
+
+			take_packet(r, &hdr, body, got, &n);
+			msg_close_fds(got, n);
+		}
+		if (fds[1].revents && !read_stdin(r, &eof))
+			return;
+	}
+}
+
+static unsigned action(const char *word)
+{
+	if (strcmp(word, "restart") == 0)
+		return VMM_ACTION_RESTART;
+	if (strcmp(word, "stop") != 0)
+		die("an action is stop or restart, not %s", word);
+	return VMM_ACTION_STOP;
+}
+
+static void parse(struct run *r, int argc, char **argv)
+{
+	static const struct option options[] = {
+	    {"vmm", 1, NULL, 'v'},
+	    {"initrd", 1, NULL, 'i'},
+	    {"cmdline", 1, NULL, 'a'},
+	    {"disk", 1, NULL, 'd'},
+	    {"cpus", 1, NULL, 'c'},
+	    {"memory", 1, NULL, 'm'},
+	    {"hugepages", 0, NULL, 'H'},
+	    {"on-reboot", 1, NULL, 'r'},
+	    {"on-poweroff", 1, NULL, 'p'},
+	    {"on-crash", 1, NULL, 'x'},
+	    {"uid", 1, NULL, 'u'},
+	    {"log", 1, NULL, 'l'},
+	    {"time", 0, NULL, 't'},
+	    {"until", 1, NULL, 'U'},
+	    {"timeout", 1, NULL, 'T'},
+	    {"hold", 0, NULL, 'h'},
+	    {"malformed", 1, NULL, 'M'},
+	    {"queues", 1, NULL, 'q'},
+	    {0},
+	};
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (opt) {
+		case 'v':
+			r->vmm = optarg;
+			break;
+		case 'i':
+			r->initrd = optarg;
+			break;
+		case 'a':
+			r->cmdline = optarg;
+			break;
+		case 'd':
+			if (r->n_disks == VMM_DISKS_MAX)
+				die("too many disks");
+			r->disks[r->n_disks++] = optarg;
+			break;
+		case 'c':
+			r->cpus = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'm':
+			r->memory_mib = strtoull(optarg, NULL, 0);
+			break;
+		case 'H':
+			r->hugepages = true;
+			break;
+		case 'r':
+			r->on_reboot = action(optarg);
+			break;
+		case 'p':
+			r->on_poweroff = action(optarg);
+			break;
+		case 'x':
+			r->on_crash = action(optarg);
+			break;
+		case 'u':
+			r->uid = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'l':
+			r->log_path = optarg;
+			break;
+		case 't':
+			r->times = true;
+			break;
+		case 'U':
+			r->until = optarg;
+			break;
+		case 'T':
+			r->timeout_s = atoi(optarg);
+			break;
+		case 'h':
+			r->hold = true;
+			break;
+		case 'M':
+			r->malformed = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'q':
+			r->queues = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		default:
+			exit(2);
+		}
+	}
+	if (optind != argc - 1)
+		die("one kernel is needed");
+	r->kernel = argv[optind];
+}
+
+/* The VMM of the build that this program is in: BUILD/tests/tools/vmm_run. */
+static const char *find_vmm(void)
+{
+	static char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	if (n < 0)
+		die("/proc/self/exe: %m");
+	path[n] = '\0';
+	for (int i = 0; i < 3; i++)
+		*strrchr(path, '/') = '\0';
+	strncat(path, "/filevisor-vmm", sizeof(path) - strlen(path) - 1);
+	return path;
+}
+
+int main(int argc, char **argv)
+{
+	static const int status_of[] = {0, 0, 3, 4, 5};
+	struct run r = {.cmdline = "", .cpus = 1, .memory_mib = 64, .uid = 65534, .sock = -1};
+	int status, result;
+
+	parse(&r, argc, argv);
+	if (!r.vmm)
+		r.vmm = find_vmm();
+	clock_gettime(CLOCK_MONOTONIC, &r.began);
+	spawn(&r);
+	reconnect(&r);
+	mark(&r, "spawned and connected");
+	start(&r);
+	send_malformed(&r);
+	if (r.malformed)
+		hello(&r);
+	serve(&r);
+	result = r.reached || !r.ended || r.hold ? 0 : status_of[r.status.reason];
+	ask(&r, VMM_QUIT, NULL, 0, NULL, 0, NULL, NULL, NULL);
+	if (waitpid(r.pid, &status, 0) < 0)
+		die("waitpid: %m");
+	show_console(&r);
+	unlink(r.address.sun_path);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+		fprintf(stderr, "vmm_run: the VMM ended with status %#x\n", status);
+		return 1;
+	}
+	return result;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef FV_VMM_CONTROL_H
+#define FV_VMM_CONTROL_H
+/*
+ * The control thread: it serves the daemon (control_proto.c: requests), moves the console, and
+ * decides what follows when the guest ends (control.c).
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/vm_int.h"
+
+struct control {
+	int listen_fd, conn_fd; /* conn_fd -1: no daemon */
+	int epoll_fd, wake_fd;
+	int polled_pty; /* the pty that epoll_fd watches, or -1 */
+	uid_t peer_uid;
+	bool quit;
+
+	struct stats *stats;
+	struct console *console;
+	struct vm_config config;
+	bool configured; /* CONFIG was taken: locked in, memory made */
+	bool sealed;	 /* system calls are filtered */
+	struct memory memory;
+	struct vm vm;
+	bool has_vm;
+
+	enum vmm_state state;
+	enum vmm_reason reason;
+	char text[VMM_TEXT_MAX];
+	uint64_t resets;
+
+	/* events that the connection has not taken yet */
+	bool state_pending, console_pending, want_out;
+	uint64_t console_told;
+
+	/* moments of CLOCK_MONOTONIC in ms; 0: none */
+	int64_t flush_at; /* the console's next */
+	int64_t last_flush;
+	int64_t reset_at;    /* a reset that waits its turn */
+	int64_t idle_until;  /* ends if nobody has come until then */
+	double reset_tokens; /* see control.c */
+	int64_t tokens_as_of;
+	enum vmm_reason reset_reason;
+
+	uint8_t packet[VMM_MSG_MAX];
+};
+
+/* Serves @listen_fd (taken over) until QUIT. 0, or -errno with words. */
+int control_run(int listen_fd, struct err *err);
+
+/* --- between the two files ---------------------------------------------------------------------
+ */
+
+/* Takes one packet off the connection and answers it. Drops the connection where need be. */
+void control_proto_receive(struct control *c);
+/* Sends events that are pending, as far as the connection takes them. */
+void control_proto_send_events(struct control *c);
+void control_proto_fill_status(struct control *c, struct vmm_status *status);
+void control_drop_connection(struct control *c);
+
+/* The daemon's requests for the machine; the state was checked. */
+int control_start(struct control *c, struct err *err);
+void control_pause(struct control *c);
+void control_resume(struct control *c);
+int control_reset(struct control *c, enum vmm_reason reason, const char *text, struct err *err);
+void control_set_state(struct control *c, enum vmm_state state, enum vmm_reason reason,
+		       const char *text);
+/* The console's pty may be another one now. */
+void control_watch_pty(struct control *c);
+/* Writes out the console now. */
+void control_flush(struct control *c);
+
+#endif

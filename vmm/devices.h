@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef FV_VMM_DEVICES_H
+#define FV_VMM_DEVICES_H
+/* The devices of a PC's board, which no other header speaks of. */
+#include "vmm/device.h"
+
+extern const struct device_ops serial_device; /* COM1: 16550A */
+extern const struct device_ops i8042_device;  /* no keyboard, but its reset line */
+extern const struct device_ops rtc_device;    /* MC146818: time and NVRAM */
+extern const struct device_ops pm_device;     /* ACPI fixed registers */
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef FV_VMM_VM_INT_H
+#define FV_VMM_VM_INT_H
+/*
+ * Inside the machine: what control.c, vm.c, memory.c, cpuid.c and vcpu*.c know of
+ * each other. Devices have vm.h.
+ */
+#include <pthread.h>
+
+#include "vmm/boot.h"
+#include "vmm/console_int.h"
+#include "vmm/vm.h"
+
+struct kvm_run;
+struct kvm_cpuid2;
+
+/* --- guest memory (memory.c) ------------------------------------------------------------------ */
+
+/* The memfd: offset = guest physical address. Outlives resets. */
+struct memory {
+	int fd;
+	uint64_t low_bytes, high_bytes; /* below and above the hole */
+	uint64_t ram_top;		/* first address behind RAM */
+	uint8_t *low, *high;		/* mapped by memory_map() */
+	bool huge;
+};
+
+/* Makes the memfd, without memory yet. -EINVAL with words for a size that cannot be. */
+int memory_new(struct memory *memory, uint64_t bytes, bool hugepages, struct err *err);
+/* Maps it. -ENOMEM with words where there are too few huge pages. */
+int memory_map(struct memory *memory, struct err *err);
+/* Gives all pages back: it reads as zeroes. */
+int memory_wipe(struct memory *memory);
+void memory_free(struct memory *memory);
+/* How guest memory is reached by devices. */
+void memory_describe(const struct memory *memory, struct gmem *mem);
+/* KVM's memory slots. */
+int memory_attach(const struct memory *memory, int vm_fd, struct err *err);
+
+/* --- vcpus -------------------------------------------------------------------------------------
+ */
+
+struct vcpu {
+	struct vm *vm;
+	unsigned index;
+	int fd;
+	struct kvm_run *run;
+	size_t run_bytes;
+	pthread_t thread;
+	bool started;
+	/* under life->lock: */
+	bool parked;		       /* the thread waits in vcpu_checkpoint() */
+	struct vmm_vcpu_state *wanted; /* to be filled in by the thread at its next checkpoint */
+	int wanted_error;
+	/* counters */
+	uint64_t *exits, *io_exits, *mmio_exits;
+};
+
+/* vcpu.c: @entry NULL for those that wait for their SIPI. */
+int vcpu_new(struct vm *vm, unsigned index, const struct kvm_cpuid2 *cpuid,
+	     const struct boot_entry *entry, struct vcpu **vcpu, struct err *err);
+/* Starts its thread, which stands still at once. */
+int vcpu_start(struct vcpu *vcpu, struct err *err);
+/* Joins the thread (which was told to quit), frees all. NULL is fine. */
+void vcpu_free(struct vcpu *vcpu);
+/* Makes the thread leave guest mode soon and look what it is to do. Under life->lock. */
+void vcpu_kick(struct vcpu *vcpu);
+/* Once for the process: the signal that kicks. */
+int vcpu_init_signal(void);
+
+/* vcpu_regs.c */
+int vcpu_regs_setup(struct vcpu *vcpu, const struct boot_entry *entry, struct err *err);
+/* The vcpu stands still or this is its thread. */
+int vcpu_regs_get(struct vcpu *vcpu, struct vmm_vcpu_state *state);
+/* Registers and code bytes as text of several lines, at most @len bytes with the NUL. */
+void vcpu_describe(struct vcpu *vcpu, const char *reason, char *text, size_t len);
+
+/* cpuid.c: what KVM supports, to be patched for each vcpu; caller frees. */
+int cpuid_get(int kvm_fd, struct kvm_cpuid2 **cpuid, struct err *err);
+/* The leaves that tell of the vcpu's place, patched in place. */
+void cpuid_set_topology(struct kvm_cpuid2 *cpuid, unsigned index, unsigned n_vcpus);
+
+/* --- interrupts (irq.c)
+ * --------------------------------------------------------------------------- */
+
+int irq_create(struct vm *vm, struct err *err);
+void irq_destroy(struct vm *vm);
+
+/* --- the machine (vm.c)
+ * ---------------------------------------------------------------------------- */
+
+enum vm_want { VM_WANT_PARK, VM_WANT_RUN, VM_WANT_QUIT };
+
+struct vm_life {
+	pthread_mutex_t lock;
+	pthread_cond_t go;     /* vcpus wait for it while parked */
+	pthread_cond_t parked; /* control waits for it */
+	enum vm_want want;
+	unsigned n_parked;
+	bool devices_paused; /* control's */
+	/* how it ended, under lock: */
+	bool ended;
+	enum vm_end end;
+	char text[VMM_TEXT_MAX];
+	int wake_fd; /* borrowed eventfd: tells control */
+};
+
+/*
+ * Makes the whole machine of @config in @memory (mapped), loads its kernel; vcpus stand still.
+ * On failure vm_destroy() has been done.
+ */
+int vm_create(struct vm *vm, const struct vm_config *config, const struct memory *memory,
+	      struct stats *stats, struct console *console, int wake_fd, struct err *err);
+/* Ends threads and frees all but what was given to it. */
+void vm_destroy(struct vm *vm);
+/* Lets vcpus run. Not once it has ended. Control thread, as the following. */
+void vm_resume(struct vm *vm);
+/* Returns when every vcpu and device stands still. */
+void vm_pause(struct vm *vm);
+/* Did the guest end? Then @text (VMM_TEXT_MAX bytes) has the words. */
+bool vm_ended(struct vm *vm, enum vm_end *end, char *text);
+/* A vcpu's registers, taken now. -EINVAL for an index that is none, -errno of KVM. */
+int vm_vcpu_get(struct vm *vm, unsigned index, struct vmm_vcpu_state *state);
+/* On the vcpu's thread, out of guest mode: does what is wanted. False: quit. */
+bool vcpu_checkpoint(struct vcpu *vcpu);
+
+#endif

@@ -452,7 +452,7 @@ static void a_reset_ends_all_that_is_under_way(void **state)
 		assert_true(driver_reset(&w->d));
 		memset(fake_ram(w->f, 0x1000), 0xaa, FAKE_RAM_BYTES - 0x1000);
 		driver_kick(&w->d, 0);
-		virtio_pause(w->dev); /* a round trip through the lane */
+		virtio_pause(w->dev);
 		virtio_resume(w->dev);
 		for (uint64_t at = 0x1000; at < FAKE_RAM_BYTES; at++) {
 			if (*fake_ram(w->f, at) != 0xaa)

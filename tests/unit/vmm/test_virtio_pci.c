@@ -204,7 +204,7 @@ static void nothing_happens_before_driver_ok(void **state)
 	driver_queue(&w->d, 0, 0);
 	driver_chain(&w->d, 0, &buf, 1);
 	driver_kick(&w->d, 0);
-	virtio_pause(&w->echo->virtio.dev); /* a round trip: the lane has seen the kick */
+	virtio_pause(&w->echo->virtio.dev);
 	virtio_resume(&w->echo->virtio.dev);
 	assert_false(driver_has_used(&w->d, 0));
 	/* what was offered before is served without another kick */

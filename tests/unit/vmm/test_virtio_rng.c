@@ -120,7 +120,7 @@ static void paused_it_touches_nothing(void **state)
 	w->dev->ops->pause(w->dev);
 	driver_chain(&w->d, 0, &buf, 1);
 	driver_kick(&w->d, 0);
-	w->dev->ops->pause(w->dev); /* a round trip: the kick was seen */
+	w->dev->ops->pause(w->dev);
 	assert_false(driver_has_used(&w->d, 0));
 	w->dev->ops->resume(w->dev);
 	assert_true(driver_wait(&w->d, 0, &used));

@@ -22,8 +22,10 @@
 #include "fsapi/call.h"
 #include "util/cleanup.h"
 
-#define NAME_CACHED_S 3600.0
-#define ATTR_CACHED_S 3600.0
+/* So long, though never wrong for longer than that: whoever stats the tree of a daemon that died
+ * is to hear of it. */
+#define NAME_CACHED_S 10.0
+#define ATTR_CACHED_S 1.0
 #define GROUPS_MAX    1024
 
 /* --- beginning and end ------------------------------------------------------------------- */

@@ -523,6 +523,10 @@ static inline const struct dir *node_dir(const struct node *n)
 	return &n->fs->dirs[n->row->dir];
 }
 
+/* All but the mount (fs.c). */
+int fs_new(struct fsapi **fs, struct model *model);
+void fs_free(struct fsapi *fs);
+
 uint64_t now_ns(void);
 /* A number that tells mounts apart, without asking the file system. 0 or -errno. */
 int mount_identity(int fd, const char *path, uint64_t *id);

@@ -227,8 +227,14 @@ static int document_put(struct handle *h, const char *data, size_t len, uint64_t
 		return r;
 	if (offset > DOCUMENT_MAX || len > DOCUMENT_MAX - offset)
 		return err_set(err, -EFBIG, "longer than %u bytes", DOCUMENT_MAX);
-	if (offset > w->len)
-		return err_set(err, -EINVAL, "a hole before byte %llu", (unsigned long long)offset);
+	if (offset > w->len) { /* to be filled before it is taken */
+		size_t hole = offset - w->len;
+
+		if (strbuf_reserve(w, hole + len) < 0)
+			return err_set(err, -ENOMEM, "out of memory");
+		memset(w->data + w->len, 0, hole + 1);
+		w->len = offset;
+	}
 	over = w->len - offset < len ? w->len - offset : len;
 	if (strbuf_reserve(w, len - over) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -268,6 +274,11 @@ static int document_flush(struct handle *h, const struct caller *caller, struct 
 	h->dirty = false;
 	if (h->refused < 0)
 		return h->refused;
+	if (h->written.len && memchr(h->written.data, '\0', h->written.len)) {
+		err_set(err, -EINVAL, "a hole or NUL byte in the text");
+		node_complain(n, n->row->name, err);
+		return -EINVAL;
+	}
 	return n->row->store(n, h->written.data ? h->written.data : "", h->written.len, caller,
 			     err);
 }

@@ -55,28 +55,6 @@ static int unmount_stale(const char *path)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
 }
 
-static int recover_stale(const char *path, struct err *err)
-{
-	struct stat st;
-
-	for (int i = 0; i < STALE_MAX; i++) {
-		int r;
-
-		if (stat(path, &st) == 0)
-			return S_ISDIR(st.st_mode)
-				   ? 0
-				   : err_set(err, -ENOTDIR, "%s is not a directory", path);
-		if (errno != ENOTCONN && errno != ECONNABORTED)
-			return err_set(err, -errno, "%s: %s", path, strerror(errno));
-		log_info("%s: taking away the mount that a killed daemon left", path);
-		r = unmount_stale(path);
-		if (r < 0)
-			return err_set(err, r, "%s: a dead mount that cannot be taken away: %s",
-				       path, strerror(-r));
-	}
-	return err_set(err, -ENOTCONN, "%s: dead mounts without end", path);
-}
-
 /* Whether a filevisor that lives is mounted at exactly @path. */
 static bool is_mounted(const char *path)
 {
@@ -93,6 +71,39 @@ static bool is_mounted(const char *path)
 			ours = type && strncmp(type, " - fuse.filevisor ", 18) == 0;
 	}
 	return ours;
+}
+
+/* stat(2) that asks the file system, not the kernel's memory of it. 0 or -errno. */
+static int ask(const char *path, mode_t *mode)
+{
+	struct statx stx;
+
+	if (statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_TYPE | STATX_MODE, &stx) < 0)
+		return -errno;
+	*mode = stx.stx_mode;
+	return 0;
+}
+
+static int recover_stale(const char *path, struct err *err)
+{
+	mode_t mode;
+	int r;
+
+	for (int i = 0; i < STALE_MAX; i++) {
+		r = ask(path, &mode);
+		if (r == 0)
+			return S_ISDIR(mode)
+				   ? 0
+				   : err_set(err, -ENOTDIR, "%s is not a directory", path);
+		if (r != -ENOTCONN && r != -ECONNABORTED)
+			return err_set(err, r, "%s: %s", path, strerror(-r));
+		r = unmount_stale(path);
+		if (r < 0)
+			return err_set(err, r, "%s: a dead mount that cannot be taken away: %s",
+				       path, strerror(-r));
+		log_info("%s: took away the mount that a killed daemon left", path);
+	}
+	return err_set(err, -ENOTCONN, "%s: dead mounts without end", path);
 }
 
 static int check_empty(const char *path, struct err *err)
@@ -227,24 +238,6 @@ static int mount_tree(struct fsapi *fs, const struct fsapi_options *options, str
 /* --- the whole
  * ------------------------------------------------------------------------------------------- */
 
-static int make_root(struct fsapi *fs)
-{
-	struct node *root = calloc(1, sizeof(*root));
-	int r;
-
-	if (!root)
-		return -ENOMEM;
-	fs->root = root;
-	fs->root_row =
-	    (struct row){.kind = &kind_dir, .mode = 0755, .aspect = ASPECT_FIXED, .dir = DIR_ROOT};
-	root->fs = fs;
-	root->row = &fs->root_row;
-	root->ino = FUSE_ROOT_ID;
-	atomic_init(&root->refs, 1);
-	r = tree_build(fs->dirs);
-	return r < 0 ? r : nodes_init(fs);
-}
-
 static unsigned default_workers(void)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -257,28 +250,15 @@ static unsigned default_workers(void)
 int fsapi_mount(struct fsapi **out, struct model *model, const struct fsapi_options *options,
 		struct err *err)
 {
-	struct fsapi *fs = calloc(1, sizeof(*fs));
+	struct fsapi *fs = NULL;
 	int r;
 
-	if (!fs)
-		return err_set(err, -ENOMEM, "out of memory");
-	fs->model = model;
-	fs->trace = options->trace;
-	fs->uid = geteuid();
-	fs->gid = getegid();
-	fs->n_workers = options->threads ? options->threads : default_workers();
-	pthread_mutex_init(&fs->lock, NULL);
-	pthread_mutex_init(&fs->handles_lock, NULL);
-	fs->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = fs->stop_fd < 0 ? -errno : make_root(fs);
-	if (r == 0)
-		r = pool_open(&fs->pool);
-	if (r == 0)
-		r = notifier_open(&fs->notifier, fs);
+	r = fs_new(&fs, model);
 	if (r < 0)
-		err_set(err, r, "%s", strerror(-r));
-	else
-		r = mount_tree(fs, options, err);
+		return err_set(err, r, "%s", strerror(-r));
+	fs->trace = options->trace;
+	fs->n_workers = options->threads ? options->threads : default_workers();
+	r = mount_tree(fs, options, err);
 	if (r < 0) {
 		fsapi_close(fs);
 		return r;
@@ -411,16 +391,5 @@ void fsapi_close(struct fsapi *fs)
 		handle_free(fs->handles);
 	if (fs->session)
 		fuse_session_destroy(fs->session);
-	if (fs->pool)
-		pool_close(fs->pool);
-	notifier_close(fs->notifier);
-	nodes_destroy(fs);
-	tree_destroy(fs->dirs);
-	free(fs->root);
-	free(fs->mountpoint);
-	if (fs->stop_fd >= 0)
-		close(fs->stop_fd);
-	pthread_mutex_destroy(&fs->handles_lock);
-	pthread_mutex_destroy(&fs->lock);
-	free(fs);
+	fs_free(fs);
 }

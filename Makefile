@@ -29,7 +29,7 @@ BUILD    ?= build$(VARIANT)
 
 Q        := $(if $(V),,@)
 
-DAEMON_PKGS := fuse3 libconfig
+DAEMON_PKGS := fuse3 libconfig liburing libzstd zlib
 VMM_PKGS    := libzstd liblzma liblz4 zlib libseccomp liburing
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror
 CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -Isrc -DFILEVISOR_LIBEXEC='"$(LIBEXEC)"'
@@ -109,11 +109,11 @@ $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(call lib,fsapi model vmm st
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
 		-lcmocka $(DAEMON_LIBS) $(VMM_LIBS)
 
-# Helper programs of tests and benchmarks: one file each, no library of ours but util.
-$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call lib,util)
+# Helper programs of tests and benchmarks: one file each, no library of ours but storage and util.
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call lib,storage util)
 	$(if $(V),,@echo "  LINK    $@")
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(DAEMON_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(DAEMON_LIBS) $(VMM_LIBS)
 
 # Fuzzers are whole-program clang builds: instrumentation must reach the code under test.
 FUZZ_LIB_SRC := $(VMM_SRC) $(STORAGE_SRC) $(NET_SRC) $(MODEL_SRC) $(UTIL_SRC)

@@ -46,6 +46,7 @@ struct block_req {
 	unsigned n_iov;
 	/* @result: 0, or -EIO, -ENOSPC, -EROFS, -ERANGE (beyond the end), …; partial never */
 	void (*done)(struct block_req *req, int result);
+	uint64_t user; /* the submitter's own */
 	/* the block layer's own, until done */
 	struct block *node;
 	struct block_queue *queue;
@@ -66,11 +67,9 @@ struct block_info {
 
 enum {
 	BLOCK_OPEN_READONLY = 1 << 0,
-	BLOCK_OPEN_DIRECT =
-	    1 << 1, /* no page cache of the host; sets O_DIRECT on the description */
+	BLOCK_OPEN_DIRECT = 1 << 1,   /* no page cache; sets O_DIRECT on the description */
 	BLOCK_OPEN_NO_FLUSH = 1 << 2, /* cache mode unsafe: FLUSH and FUA do nothing */
-	/* A regular file grows by writes beyond its end (for formats over it); reads there give 0.
-	 */
+	/* A regular file grows by writes beyond its end, reads there give 0: for formats. */
 	BLOCK_OPEN_GROW = 1 << 3,
 };
 

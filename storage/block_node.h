@@ -98,6 +98,8 @@ static inline void *block_req_room(struct block_req *req)
 void queue_submit(struct block_queue *queue, struct queue_io *io);
 /* Has io->done(io, result) called on the queue's thread. Any thread. */
 void queue_post(struct block_queue *queue, struct queue_io *io, int result);
+/* True for queues of block_queue_new_sync(): there a submit may wait. */
+bool block_queue_may_wait(const struct block_queue *queue);
 /* Carries @io out in the calling thread: bytes moved, 0, or -errno. */
 int queue_io_perform(const struct queue_io *io);
 

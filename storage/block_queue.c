@@ -201,6 +201,11 @@ static const struct queue_engine sync_engine = {
     .free = sync_nothing,
 };
 
+bool block_queue_may_wait(const struct block_queue *queue)
+{
+	return queue->engine == &sync_engine;
+}
+
 static int queue_new(struct block_queue **queue, unsigned depth, struct err *err)
 {
 	struct block_queue *q = calloc(1, sizeof(*q));

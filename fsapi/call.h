@@ -88,8 +88,6 @@ static inline fuse_ino_t id_of(const struct node *n)
 	return n->parent ? (fuse_ino_t)(uintptr_t)n : FUSE_ROOT_ID;
 }
 
-struct handle *handle_new(struct node *n, int flags);
-void handle_free(struct handle *h);
 static inline struct handle *handle_of(const struct fuse_file_info *fi)
 {
 	return fi ? (struct handle *)(uintptr_t)fi->fh : NULL;

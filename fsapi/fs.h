@@ -336,6 +336,10 @@ void command_unclaim(struct node *n);
 /* The notifier has done with what command_pick(n, true) gave it. */
 void command_notified(struct node *n);
 
+struct handle *handle_new(struct node *n, int flags);
+/* Closes it, by its kind where that opened it. */
+void handle_free(struct handle *h);
+
 /* --- scratch files (scratch.c) ----------------------------------------------------------- */
 
 /* Whether editors and copiers use such a name for what they write beside the file proper. */

@@ -4,13 +4,15 @@
  * beyond RAM, overflow and contradict themselves, and rings the bell. After each
  * case the disk is reset and must serve an honest request. Cases of which the device
  * takes no notice are fine, and so is NEEDS_RESET; a VMM that dies or hangs is not.
- * case=N runs one only.
+ * case=N runs one only; with "direct" indirect descriptors are not agreed on.
  */
 #include "guest_virtio.h"
 
 #define BEYOND	0x10000000000ull /* 1 TiB: no RAM there */
 #define TRIES	200		 /* looks at the status before a case counts as ignored */
 #define SECTORS 8u
+
+#define F_INDIRECT (1ull << 28)
 
 static struct virtio_queue queue __attribute__((aligned(4096)));
 static struct virtio_desc table[VIRTIO_QUEUE_MAX] __attribute__((aligned(16)));
@@ -593,7 +595,8 @@ static void set_up(void)
 {
 	memset(&queue, 0, sizeof(queue));
 	status = 0xff;
-	if (!virtio_begin(&dev, 0) || !virtio_queue_setup(&dev, &queue, 0))
+	if (!virtio_begin(&dev, guest_has("direct") ? 0 : F_INDIRECT) ||
+	    !virtio_queue_setup(&dev, &queue, 0))
 		guest_end("badring: the disk refuses an honest driver");
 	virtio_ok(&dev);
 	honest();
@@ -641,5 +644,5 @@ void guest_main(void *boot_params, void *pvh_info)
 	guest_begin(boot_params, pvh_info);
 	if (!virtio_find(&dev, VIRTIO_BLK, 0))
 		guest_end("badring: no disk");
-	guest_user(run);
+	run();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: ISC
 /*
  * Types back what is typed, by polling. 'q' switches off, 'r' reboots, 't'
- * ends in a triple fault, 'h' halts for ever.
+ * ends in a triple fault.
  */
 #include "guest.h"
 
@@ -22,7 +22,5 @@ void guest_main(void *boot_params, void *pvh_info)
 			reboot();
 		if (c == 't')
 			triple_fault();
-		if (c == 'h')
-			halt_forever();
 	}
 }

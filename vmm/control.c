@@ -139,7 +139,6 @@ int control_reset(struct control *c, enum vmm_reason reason, const char *text, s
 	if (ret < 0)
 		return ret;
 	c->resets++;
-	log_info("reset: %s", words);
 	control_set_state(c, VMM_STATE_RUNNING, reason, words);
 	vm_resume(&c->vm);
 	return 0;
@@ -167,10 +166,8 @@ static void reset_now(struct control *c)
 	struct err err = ERR_INIT;
 
 	if (control_reset(c, c->reset_reason, c->text, &err) < 0) {
-		char text[VMM_TEXT_MAX];
-
-		snprintf(text, sizeof(text), "cannot reset: %s", err.text);
-		stand(c, VMM_REASON_FAULT, text);
+		err_prefix(&err, "cannot reset");
+		stand(c, VMM_REASON_FAULT, err.text);
 	}
 }
 
@@ -179,11 +176,16 @@ static void restart(struct control *c, enum vmm_reason reason, const char *text)
 	c->reset_reason = reason;
 	snprintf(c->text, sizeof(c->text), "%s", text);
 	if (take_token(c)) {
+		log_info("%s", text);
+		c->storm_told = false;
 		reset_now(c);
 		return;
 	}
-	log_warn("the guest resets too often: it waits a second");
-	c->reset_at = now_ms() + 1000;
+	/* One line for each storm: the daemon is told of each reset anyway. */
+	if (!c->storm_told)
+		log_warn("the guest resets too often, now once a second: %s", text);
+	c->storm_told = true;
+	c->reset_at = now_ms() + (int64_t)((1 - c->reset_tokens) * 1000) + 1;
 }
 
 /* What may be done about each kind of end; text is the guest's. */
@@ -202,8 +204,6 @@ static void act_on_end(struct control *c, enum vm_end end, const char *text)
 
 	vm_pause(&c->vm);
 	control_flush(c);
-	if (end == VM_END_CRASH)
-		log_warn("the guest crashed: %s", text);
 	if (ends[end].action == VMM_ACTION_RESTART)
 		restart(c, ends[end].reason, text);
 	else
@@ -330,8 +330,10 @@ static void do_what_is_due(struct control *c)
 	now = now_ms();
 	if (c->flush_at != 0 && now >= c->flush_at)
 		control_flush(c);
-	if (c->reset_at != 0 && now >= c->reset_at && c->state == VMM_STATE_RUNNING)
+	if (c->reset_at != 0 && now >= c->reset_at && c->state == VMM_STATE_RUNNING) {
+		take_token(c);
 		reset_now(c);
+	}
 	if (c->idle_until != 0 && now >= c->idle_until) {
 		log_warn("nobody has connected: ends");
 		c->quit = true;

@@ -43,6 +43,7 @@ struct control {
 	double reset_tokens; /* see control.c */
 	int64_t tokens_as_of;
 	enum vmm_reason reset_reason;
+	bool storm_told; /* the log has a line about the present storm of resets */
 
 	uint8_t packet[VMM_MSG_MAX];
 };

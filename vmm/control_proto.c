@@ -242,7 +242,7 @@ static int do_reset(struct control *c, struct request *req, struct reply *reply,
 	int ret;
 
 	(void)req, (void)reply;
-	vm_pause(&c->vm);
+	vm_pause(&c->vm); /* disks finish what is under way */
 	ret = control_reset(c, VMM_REASON_NONE, "", err);
 	if (ret < 0)
 		control_set_state(c, VMM_STATE_ENDED, VMM_REASON_FAULT, err->text);

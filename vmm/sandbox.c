@@ -24,16 +24,9 @@
 
 #define LOG_MODULE "sandbox"
 #include "vmm/sandbox.h"
+#include "vmm/sandbox_int.h"
 #include "util/cleanup.h"
 #include "util/log.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define INSTRUMENTED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define INSTRUMENTED 1
-#endif
-#endif
 
 /* --- an empty root ---------------------------------------------------------------------------- */
 
@@ -80,7 +73,7 @@ static int drop_capabilities(void)
 
 static int drop_root(uid_t uid, gid_t gid, struct err *err)
 {
-	int ret = empty_root(err);
+	int ret = SANDBOX_INSTRUMENTED ? 0 : empty_root(err);
 
 	if (ret < 0)
 		return ret;
@@ -137,10 +130,13 @@ int sandbox_enter(uid_t uid, gid_t gid, struct err *err)
 		return err_set(err, ret, "sandbox: cannot drop capabilities");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_set(err, -errno, "sandbox: cannot give up new privileges");
-#ifndef INSTRUMENTED /* the leak checker traces its own process */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+	/* The leak checker traces its own process. */
+	if (prctl(PR_SET_DUMPABLE, SANDBOX_INSTRUMENTED, 0, 0, 0) < 0)
 		return err_set(err, -errno, "sandbox: cannot forbid tracing");
-#endif
+	if (SANDBOX_INSTRUMENTED) {
+		log_info("an instrumented build: files are not out of reach");
+		return 0;
+	}
 	ret = no_files();
 	if (ret < 0)
 		log_info("no landlock here: %s", strerror(-ret));

@@ -176,7 +176,11 @@ static void handle_error(struct vcpu *vcpu, int error)
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *vcpu = arg;
+	char name[16];
 
+	/* By itself: naming another thread takes a file of /proc. */
+	snprintf(name, sizeof(name), "vcpu/%u", vcpu->index);
+	pthread_setname_np(pthread_self(), name);
 	if (!vcpu_checkpoint(vcpu))
 		return NULL;
 	for (;;) {
@@ -255,7 +259,6 @@ int vcpu_new(struct vm *vm, unsigned index, const struct kvm_cpuid2 *cpuid,
 int vcpu_start(struct vcpu *vcpu, struct err *err)
 {
 	pthread_attr_t attr;
-	char name[16];
 	int ret = pthread_attr_init(&attr);
 
 	if (ret == 0) {
@@ -266,8 +269,6 @@ int vcpu_start(struct vcpu *vcpu, struct err *err)
 	if (ret != 0)
 		return err_set(err, -ret, "cannot start the thread of vcpu %u", vcpu->index);
 	vcpu->started = true;
-	snprintf(name, sizeof(name), "vcpu/%u", vcpu->index);
-	pthread_setname_np(vcpu->thread, name);
 	return 0;
 }
 

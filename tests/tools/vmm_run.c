@@ -139,14 +139,23 @@ static void on_event(struct run *r, const struct vmm_msg_hdr *hdr, const void *b
 	r->ended = r->status.state == VMM_STATE_ENDED;
 }
 
+static void __attribute__((noreturn)) hung_up(const struct run *r)
+{
+	int status = 0;
+
+	for (int i = 0; i < 100 && waitpid(r->pid, &status, WNOHANG) == 0; i++)
+		usleep(10000);
+	die("the VMM hung up (status %#x)", status);
+}
+
 /* Takes a packet; true if it is the reply to r->seq. */
 static bool take_packet(struct run *r, struct vmm_msg_hdr *hdr, void *body, int *fds, size_t *n_fds)
 {
 	static uint8_t packet[VMM_MSG_MAX];
 	ssize_t n = msg_recv(r->sock, packet, sizeof(packet), fds, n_fds, 0);
 
-	if (n == 0)
-		die("the VMM hung up");
+	if (n == 0 || n == -ECONNRESET)
+		hung_up(r);
 	if (n < (ssize_t)sizeof(*hdr))
 		die("receiving: %s", n < 0 ? strerror((int)-n) : "short packet");
 	memcpy(hdr, packet, sizeof(*hdr));

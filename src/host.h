@@ -2,6 +2,7 @@
 #ifndef FV_HOST_H
 #define FV_HOST_H
 /* What this host offers, as rows of a table: the tree shows each as a file under host/. */
+#include "util/err.h"
 #include "util/strbuf.h"
 
 struct host_fact {
@@ -12,5 +13,8 @@ struct host_fact {
 
 extern const struct host_fact host_facts[];
 extern const size_t n_host_facts;
+
+/* /dev/kvm, found to be KVM: a descriptor, or -ENODEV, -EACCES with words that say why not. */
+int host_kvm_open(struct err *err);
 
 #endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef FV_VMM_H
+#define FV_VMM_H
+/*
+ * A running filevisor-vmm as the daemon sees it: a process, a socket, and what
+ * came over it. What it says is never believed: vmm_proto.h, "hostile".
+ *
+ * One thread, `events` (vmm_loop.c), reads from all of them. It calls the
+ * vmm_heard_* functions below, which never wait.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "model_int.h"
+#include "util/cancel.h"
+#include "vmm_proto.h"
+
+#define VMM_QUERY_MS 1000   /* for what a read of the tree asks */
+#define VMM_ORDER_MS 30000  /* for commands */
+#define VMM_LOAD_MS  120000 /* for what reads, unpacks or clears much */
+#define VMM_QUIT_MS  2000   /* from being told to quit to being killed */
+
+/* An image that a VMM has open. */
+struct vmm_image {
+	dev_t dev;
+	ino_t ino;
+	char name[DISK_NAME_MAX + 1];
+};
+
+struct vmm_call; /* under way */
+
+struct vmm {
+	atomic_uint refs;
+	struct machine *m; /* a reference */
+	pid_t pid;
+	int pidfd;
+	int sock;
+	int state_dir; /* of the machine: consoles; survives renames */
+	int run_dir;   /* RUN/machines/ID */
+	char tty[64];  /* path of the pty's slave; "" without */
+	struct vmm_image images[VMM_DISKS_MAX];
+	unsigned n_images;
+
+	/* machine.lock: */
+	struct vmm_status status; /* the last, with text made printable */
+	bool ended;		  /* status says so: it was told to quit, or is preserved */
+	bool gone;		  /* the process is */
+	bool ready;		  /* its vcpus run, or ran */
+	char how[128];		  /* how it went, in words */
+
+	pthread_mutex_t lock; /* guards what follows */
+	pthread_cond_t cond;  /* CLOCK_MONOTONIC: a call was answered */
+	struct vmm_call *calls;
+	uint32_t seq;
+	int closed; /* why the socket is of no use any more: -errno; 0 while it is */
+	int stats_fd, memory_fd;
+
+	/* loop.lock: */
+	struct vmm_loop *loop;
+	unsigned slot;
+	bool listed;
+	struct timespec kill_at; /* tv_sec 0: never */
+};
+
+struct vmm *vmm_get(struct vmm *vmm);
+void vmm_put(struct vmm *vmm);
+static inline void vmm_putp(struct vmm **vmm)
+{
+	vmm_put(*vmm);
+}
+#define _cleanup_vmm_ __attribute__((cleanup(vmm_putp)))
+
+/* The machine's VMM, a reference, or NULL; not while it starts. */
+struct vmm *machine_vmm(struct machine *m);
+
+/* --- vmm_spawn.c ------------------------------------------------------------------------ */
+
+/*
+ * Starts the program for the machine, connects, says HELLO. The caller's
+ * reference in *@vmm; on failure nothing is left.
+ */
+int vmm_spawn(struct machine *m, struct vmm **vmm, struct cancel *cancel, struct err *err);
+/* Takes over what an earlier daemon left running, of all machines. */
+void vmm_recover_all(struct model *model);
+/* Notes the images and the tty for a later daemon. */
+void vmm_note(struct vmm *vmm);
+/* Hands the slave of the pty to the owner. */
+void vmm_own_tty(struct vmm *vmm, const struct machine_access *access);
+
+/* --- vmm_link.c ------------------------------------------------------------------------- */
+
+struct vmm_reply {
+	void *data; /* the caller's room for the payload, may be NULL */
+	size_t room;
+	size_t len;	      /* of what came, at most room */
+	int fds[VMM_MSG_FDS]; /* the caller's */
+	size_t n_fds;
+};
+
+struct vmm_request {
+	enum vmm_msg_type type;
+	const void *data;
+	size_t len;
+	const int *fds; /* borrowed */
+	size_t n_fds;
+	unsigned timeout_ms;
+	struct cancel *cancel; /* NULL: cannot be */
+};
+
+/*
+ * Sends a request and waits for the reply. 0, or the VMM's errno with its
+ * words; -ETIMEDOUT, -ECANCELED, -EPIPE (it went away). @reply may be NULL (descriptors are closed
+ * then).
+ */
+int vmm_call(struct vmm *vmm, const struct vmm_request *request, struct vmm_reply *reply,
+	     struct err *err);
+/* Sends without waiting for the answer; whether it went. */
+bool vmm_post(struct vmm *vmm, enum vmm_msg_type type, const void *data, size_t len, const int *fds,
+	      size_t n_fds);
+/* On the events thread: reads what is there. False when the socket is of no use any more. */
+bool vmm_receive(struct vmm *vmm, void *buf);
+/* Ends all calls with that error. */
+void vmm_fail_calls(struct vmm *vmm, int code);
+/* Descriptors of the statistics or memory: a new one each, or -ENODEV. */
+int vmm_memory_fd(struct vmm *vmm);
+int vmm_stats_fd(struct vmm *vmm);
+/* Keeps those that came with a reply to HELLO or RUN, if they are memfds; closes the others. */
+void vmm_take_stats(struct vmm *vmm, int fd);
+void vmm_take_memory(struct vmm *vmm, int fd);
+
+/* --- vmm_loop.c ------------------------------------------------------------------------- */
+
+int vmm_loop_open(struct vmm_loop **loop);
+void vmm_loop_stop(struct vmm_loop *loop);
+void vmm_loop_close(struct vmm_loop *loop);
+/* Hears it from now on; takes a reference of its own until the process is gone. */
+int vmm_loop_add(struct vmm_loop *loop, struct vmm *vmm);
+void vmm_loop_remove(struct vmm *vmm);
+/* Tells it to quit, and kills it if it has not after VMM_QUIT_MS. */
+void vmm_quit(struct vmm *vmm);
+void vmm_kill(struct vmm *vmm);
+/* Lets go of it: it runs on. */
+void vmm_disconnect(struct vmm *vmm);
+
+/* --- vmm_heard.c: what the events thread tells the machine -------------------------------------
+ */
+
+void vmm_heard_status(struct vmm *vmm, const struct vmm_status *status);
+/* A request that changes the state was done. In the order of the socket with the above. */
+void vmm_heard_done(struct vmm *vmm, enum vmm_msg_type type);
+void vmm_heard_console(struct vmm *vmm);
+void vmm_heard_exit(struct vmm *vmm, const char *how);
+/* Under machine.lock: makes the state what the last status says. */
+void vmm_follow_status(struct vmm *vmm);
+
+#endif

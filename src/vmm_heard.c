@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: ISC
+/*
+ * What the events thread hears of a VMM, and what becomes of the machine. All
+ * of it runs in the order of the VMM's socket, its end comes last.
+ */
+#define LOG_MODULE "vmm"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "console.h"
+#include "stats.h"
+#include "util/cleanup.h"
+#include "util/file.h"
+#include "util/log.h"
+#include "vmm.h"
+
+#define VMM_LOG_MAX (1u << 20)
+
+static const char *const reason_names[] = {
+    [VMM_REASON_NONE] = "reset",    [VMM_REASON_POWEROFF] = "poweroff",
+    [VMM_REASON_REBOOT] = "reboot", [VMM_REASON_CRASH] = "crash",
+    [VMM_REASON_FAULT] = "fault",
+};
+
+static const char *reason_name(uint32_t reason)
+{
+	return reason < nitems(reason_names) ? reason_names[reason] : "unknown";
+}
+
+/* Words of the VMM as they may be shown: lines of printable bytes. */
+static void make_printable(char text[VMM_TEXT_MAX])
+{
+	text[VMM_TEXT_MAX - 1] = '\0';
+	for (char *p = text; *p; p++)
+		if (((unsigned char)*p < 0x20 && *p != '\n') || *p == 0x7f)
+			*p = '?';
+	for (size_t n = strlen(text); n && text[n - 1] == '\n'; n--)
+		text[n - 1] = '\0';
+}
+
+/* --- under machine.lock --------------------------------------------------------------------- */
+
+static void guest_words(struct machine *m, const char *words)
+{
+	struct err err = {.code = -EIO};
+
+	/* several lines: not by err_set(), which makes one of them */
+	snprintf(err.text, sizeof(err.text), "%.*s", ERR_TEXT_MAX - 1, words);
+	machine_guest_failed(m, &err);
+}
+
+static void reset_event(struct machine *m, const struct vmm_status *status)
+{
+	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
+
+	event_begin(&sb, "reset");
+	event_text(&sb, "machine", m->name);
+	event_text(&sb, "reason", m->reason ? m->reason : reason_name(status->reason));
+	if (status->reason == VMM_REASON_CRASH && status->text[0])
+		event_text(&sb, "error", status->text);
+	event_number(&sb, "resets", status->resets);
+	model_event(m->model, &sb);
+}
+
+static void crash_event(struct machine *m, const char *words)
+{
+	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
+
+	event_begin(&sb, "crash");
+	event_text(&sb, "machine", m->name);
+	event_text(&sb, "error", words);
+	model_event(m->model, &sb);
+}
+
+/* The guest has ended; the VMM has not. */
+static void follow_end(struct vmm *vmm)
+{
+	struct machine *m = vmm->m;
+
+	vmm->ended = true;
+	if (vmm->status.reason == VMM_REASON_CRASH &&
+	    m->def->values.on_crash == VMM_ACTION_PRESERVE && !m->killed) {
+		guest_words(m, vmm->status.text);
+		crash_event(m, vmm->status.text);
+		machine_set_state(m, MACHINE_CRASHED, reason_name(vmm->status.reason));
+		rundir_note_end(m);
+	} else {
+		vmm_quit(vmm);
+	}
+}
+
+void vmm_follow_status(struct vmm *vmm)
+{
+	struct machine *m = vmm->m;
+
+	if (vmm->ended || m->vmm != vmm)
+		return;
+	switch (vmm->status.state) {
+	case VMM_STATE_RUNNING:
+		machine_set_state(m, MACHINE_RUNNING, m->reason);
+		break;
+	case VMM_STATE_PAUSED:
+		machine_set_state(m, MACHINE_PAUSED, m->reason);
+		break;
+	case VMM_STATE_ENDED:
+		follow_end(vmm);
+		break;
+	default:
+		break;
+	}
+}
+
+/* What it prints is bounded: it may be the guest that makes it print. */
+static void trim_log(struct vmm *vmm)
+{
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+
+	if (fstatat(vmm->run_dir, "vmm.log", &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    st.st_size <= VMM_LOG_MAX)
+		return;
+	fd = openat(vmm->run_dir, "vmm.log", O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0 && ftruncate(fd, 0) < 0)
+		log_warn("cannot empty the log of VMM %d: %m", vmm->pid);
+}
+
+/* --- heard ------------------------------------------------------------------------------------ */
+
+void vmm_heard_status(struct vmm *vmm, const struct vmm_status *status)
+{
+	struct machine *m = vmm->m;
+	struct vmm_status old;
+
+	trim_log(vmm);
+	LOCK_SCOPE(&m->lock);
+	old = vmm->status;
+	vmm->status = *status;
+	make_printable(vmm->status.text);
+	if (m->vmm != vmm || !vmm->ready || vmm->ended)
+		return;
+	if (vmm->status.resets != old.resets) {
+		reset_event(m, &vmm->status);
+		if (m->stopping && vmm->status.reason == VMM_REASON_POWEROFF &&
+		    vmm->status.state == VMM_STATE_RUNNING)
+			vmm->status.state = VMM_STATE_ENDED; /* not again: it is to stop */
+	}
+	vmm_follow_status(vmm);
+}
+
+/* The vcpus run. What the guest did since then may have been heard already. */
+static void heard_run(struct vmm *vmm)
+{
+	static const struct err none = ERR_INIT;
+	struct machine *m = vmm->m;
+
+	vmm->ready = true;
+	if (m->error.guest) {
+		outcome_set(&m->error, "", &none, false);
+		machine_touch(m, ASPECT_ERROR, NULL);
+	}
+	machine_set_state(m, MACHINE_RUNNING, "start");
+	machine_touch(m, ASPECT_VCPUS, NULL);
+	if (vmm->status.state != VMM_STATE_NEW)
+		vmm_follow_status(vmm);
+}
+
+void vmm_heard_done(struct vmm *vmm, enum vmm_msg_type type)
+{
+	struct machine *m = vmm->m;
+
+	LOCK_SCOPE(&m->lock);
+	if (m->vmm != vmm || vmm->ended)
+		return;
+	if (type == VMM_RUN && m->state == MACHINE_STARTING)
+		heard_run(vmm);
+	else if (type == VMM_PAUSE && m->state == MACHINE_RUNNING)
+		machine_set_state(m, MACHINE_PAUSED, m->reason);
+	else if (type == VMM_RESUME && m->state == MACHINE_PAUSED)
+		machine_set_state(m, MACHINE_RUNNING, m->reason);
+}
+
+void vmm_heard_console(struct vmm *vmm)
+{
+	struct machine *m = vmm->m;
+
+	trim_log(vmm);
+	console_rotate(vmm, CONSOLE_MAX);
+	LOCK_SCOPE(&m->lock);
+	machine_touch(m, ASPECT_CONSOLE, NULL);
+}
+
+/* --- its end ------------------------------------------------------------------------------------
+ */
+
+/* The last line that the VMM printed, behind ": "; "" where it printed nothing. */
+static void last_line(struct vmm *vmm, char *line, size_t size)
+{
+	_cleanup_close_ int fd = openat(vmm->run_dir, "vmm.log", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	char buf[512];
+	struct stat st;
+	ssize_t n;
+	char *start;
+
+	*line = '\0';
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return;
+	n = pread(fd, buf, sizeof(buf) - 1,
+		  st.st_size > (off_t)sizeof(buf) ? st.st_size - (off_t)sizeof(buf) + 1 : 0);
+	while (n > 0 && buf[n - 1] == '\n')
+		n--;
+	if (n <= 0)
+		return;
+	buf[n] = '\0';
+	start = memrchr(buf, '\n', (size_t)n);
+	snprintf(line, size, ": %.200s", start ? start + 1 : buf);
+}
+
+static void settle(struct machine *m, enum machine_state state, const char *reason,
+		   const char *words)
+{
+	if (state == MACHINE_CRASHED) {
+		guest_words(m, words);
+		crash_event(m, words);
+	} else if (m->state == MACHINE_CRASHED) {
+		static const struct err none = ERR_INIT;
+
+		outcome_set(&m->error, "", &none, false); /* preserved, and now let go */
+	}
+	machine_set_state(m, state, reason);
+}
+
+/* Under machine.lock: from what was heard, the state that follows. */
+static void conclude(struct vmm *vmm, const char *how)
+{
+	struct machine *m = vmm->m;
+	const struct vmm_status *s = &vmm->status;
+	char words[256 + 512];
+
+	if (m->killed) {
+		settle(m, MACHINE_STOPPED, m->reason ? m->reason : "kill", NULL);
+	} else if (!vmm->ended) {
+		char line[256];
+
+		last_line(vmm, line, sizeof(line));
+		snprintf(words, sizeof(words), "%s%s", how, line);
+		settle(m, MACHINE_CRASHED, "crash", words);
+	} else if (s->reason == VMM_REASON_POWEROFF || s->reason == VMM_REASON_REBOOT) {
+		settle(m, MACHINE_STOPPED, m->reason ? m->reason : reason_name(s->reason), NULL);
+	} else {
+		settle(m, MACHINE_CRASHED, reason_name(s->reason),
+		       s->text[0] ? s->text : "the VMM says no reason");
+	}
+}
+
+void vmm_heard_exit(struct vmm *vmm, const char *how)
+{
+	struct machine *m = vmm->m;
+	struct counters *counters = counters_read(vmm);
+
+	console_rotate(vmm, CONSOLE_MAX);
+	pthread_mutex_lock(&m->lock);
+	vmm->gone = true;
+	snprintf(vmm->how, sizeof(vmm->how), "%s", how);
+	if (m->vmm != vmm || !vmm->ready) {
+		/* who starts it finds out, and cleans up */
+		pthread_cond_broadcast(&m->cond);
+		pthread_mutex_unlock(&m->lock);
+		counters_free(counters);
+		return;
+	}
+	if (counters) {
+		counters_free(m->last_counters);
+		m->last_counters = counters;
+	}
+	m->vmm = NULL;
+	conclude(vmm, how);
+	m->killed = false;
+	machine_touch(m, ASPECT_VCPUS, NULL);
+	machine_touch(m, ASPECT_CONSOLE, NULL);
+	rundir_note_end(m);
+	rundir_clear(m, false);
+	pthread_cond_broadcast(&m->cond);
+	pthread_mutex_unlock(&m->lock);
+	vmm_put(vmm);
+}

@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: ISC
+/*
+ * Requests to a VMM and what comes back. Any thread may call; the events
+ * thread alone reads the socket, finds the call that a reply belongs to, and
+ * wakes who waits. Lengths and numbers of descriptors are checked here, once.
+ */
+#define LOG_MODULE "vmm"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "util/cleanup.h"
+#include "util/log.h"
+#include "util/msg.h"
+#include "vmm.h"
+
+struct vmm_call {
+	struct vmm_call *next;
+	uint32_t seq;
+	enum vmm_msg_type type;
+	struct vmm_reply *reply; /* may be NULL */
+	bool done;
+	int error;
+	char text[VMM_TEXT_MAX];
+};
+
+/* --- references ------------------------------------------------------------------------- */
+
+struct vmm *vmm_get(struct vmm *vmm)
+{
+	atomic_fetch_add(&vmm->refs, 1);
+	return vmm;
+}
+
+void vmm_put(struct vmm *vmm)
+{
+	int *fds[6];
+
+	if (!vmm || atomic_fetch_sub(&vmm->refs, 1) != 1)
+		return;
+	fds[0] = &vmm->pidfd, fds[1] = &vmm->sock, fds[2] = &vmm->state_dir;
+	fds[3] = &vmm->run_dir, fds[4] = &vmm->stats_fd, fds[5] = &vmm->memory_fd;
+	for (size_t i = 0; i < nitems(fds); i++)
+		if (*fds[i] >= 0)
+			close(*fds[i]);
+	pthread_cond_destroy(&vmm->cond);
+	pthread_mutex_destroy(&vmm->lock);
+	machine_put(vmm->m);
+	free(vmm);
+}
+
+struct vmm *machine_vmm(struct machine *m)
+{
+	LOCK_SCOPE(&m->lock);
+	return m->vmm && m->vmm->ready ? vmm_get(m->vmm) : NULL;
+}
+
+/* --- sending ---------------------------------------------------------------------------- */
+
+static int send_packet(struct vmm *vmm, uint32_t seq, const struct vmm_request *rq,
+		       const struct timespec *deadline)
+{
+	struct vmm_msg_hdr hdr = {.type = rq->type, .seq = seq, .len = (uint32_t)rq->len};
+
+	for (;;) {
+		struct pollfd pfd = {.fd = vmm->sock, .events = POLLOUT};
+		struct timespec now = deadline_in_ms(0);
+		long ms;
+		int r = msg_send(vmm->sock, &hdr, sizeof(hdr), rq->data, rq->len, rq->fds,
+				 rq->n_fds, MSG_DONTWAIT);
+
+		if (r != -EAGAIN)
+			return r;
+		if (!deadline)
+			return r;
+		ms = (deadline->tv_sec - now.tv_sec) * 1000 +
+		     (deadline->tv_nsec - now.tv_nsec) / 1000000;
+		if (ms <= 0)
+			return -ETIMEDOUT;
+		/* in steps: a token may be requested meanwhile */
+		poll(&pfd, 1, ms > 100 ? 100 : (int)ms);
+		if (cancel_requested(rq->cancel))
+			return -ECANCELED;
+	}
+}
+
+static void wake(void *arg)
+{
+	struct vmm *vmm = arg;
+
+	LOCK_SCOPE(&vmm->lock);
+	pthread_cond_broadcast(&vmm->cond);
+}
+
+static int enqueue(struct vmm *vmm, struct vmm_call *call)
+{
+	LOCK_SCOPE(&vmm->lock);
+	if (vmm->closed)
+		return vmm->closed;
+	call->seq = ++vmm->seq ? vmm->seq : ++vmm->seq;
+	call->next = vmm->calls;
+	vmm->calls = call;
+	return 0;
+}
+
+/* Under vmm->lock. */
+static void dequeue(struct vmm *vmm, struct vmm_call *call)
+{
+	for (struct vmm_call **link = &vmm->calls; *link; link = &(*link)->next)
+		if (*link == call) {
+			*link = call->next;
+			return;
+		}
+}
+
+static int await(struct vmm *vmm, struct vmm_call *call, const struct vmm_request *rq,
+		 const struct timespec *deadline, int r)
+{
+	LOCK_SCOPE(&vmm->lock);
+	while (r == 0 && !call->done) {
+		if (cancel_requested(rq->cancel))
+			r = -ECANCELED;
+		else if (pthread_cond_timedwait(&vmm->cond, &vmm->lock, deadline) == ETIMEDOUT &&
+			 !call->done)
+			r = -ETIMEDOUT;
+	}
+	if (!call->done)
+		dequeue(vmm, call);
+	return call->done ? call->error : r;
+}
+
+static int call_error(int r, const struct vmm_call *call, struct err *err)
+{
+	switch (r) {
+	case -ETIMEDOUT:
+		return err_set(err, r, "the VMM does not answer");
+	case -ECANCELED:
+		return err_set(err, r, "ended before it was done");
+	case -EPIPE:
+	case -ECONNRESET:
+	case -ENOTCONN:
+		return err_set(err, -EPIPE, "the VMM went away");
+	default:
+		return err_set(err, r, "%s", call->text[0] ? call->text : strerror(-r));
+	}
+}
+
+int vmm_call(struct vmm *vmm, const struct vmm_request *rq, struct vmm_reply *reply,
+	     struct err *err)
+{
+	struct timespec deadline = deadline_in_ms(rq->timeout_ms);
+	struct vmm_call call = {.type = rq->type, .reply = reply};
+	int r;
+
+	if (reply)
+		reply->len = reply->n_fds = 0;
+	r = enqueue(vmm, &call);
+	if (r < 0)
+		return call_error(r, &call, err);
+	cancel_set_wake(rq->cancel, wake, vmm);
+	r = send_packet(vmm, call.seq, rq, &deadline);
+	r = await(vmm, &call, rq, &deadline, r);
+	cancel_set_wake(rq->cancel, NULL, NULL);
+	return r < 0 ? call_error(r, &call, err) : 0;
+}
+
+bool vmm_post(struct vmm *vmm, enum vmm_msg_type type, const void *data, size_t len, const int *fds,
+	      size_t n_fds)
+{
+	struct vmm_request rq = {
+	    .type = type, .data = data, .len = len, .fds = fds, .n_fds = n_fds};
+
+	/* seq 0 belongs to no call: its reply is dropped */
+	return send_packet(vmm, 0, &rq, NULL) == 0;
+}
+
+/* --- receiving ---------------------------------------------------------------------------- */
+
+/* An errno that a client may see, whatever the VMM sent. */
+static int believable(int32_t error)
+{
+	if (error == 0)
+		return 0;
+	if (error > 0 || error < -4095 || error == -EINTR || error == -EAGAIN || error == -ENOSYS ||
+	    err_name(error)[1] == '?')
+		return -EIO;
+	return error;
+}
+
+/* The descriptors that the daemon itself wants of a reply. Those taken are gone from @fds. */
+static void keep_fds(struct vmm *vmm, enum vmm_msg_type type, int *fds, size_t *n)
+{
+	size_t used = 0;
+
+	if (type == VMM_HELLO && *n >= 1)
+		vmm_take_stats(vmm, fds[used++]);
+	if (type == VMM_HELLO && *n >= 2)
+		vmm_take_memory(vmm, fds[used++]);
+	if (type == VMM_RUN && *n >= 1)
+		vmm_take_memory(vmm, fds[used++]);
+	memmove(fds, fds + used, (*n - used) * sizeof(*fds));
+	*n -= used;
+}
+
+static void finish_call(struct vmm_call *call, const struct vmm_msg_hdr *hdr, const char *body,
+			const int *fds, size_t *n_fds)
+{
+	struct vmm_reply *reply = call->reply;
+
+	call->error = believable(hdr->error);
+	if (call->error) {
+		size_t n = hdr->len < sizeof(call->text) ? hdr->len : sizeof(call->text) - 1;
+
+		memcpy(call->text, body, n);
+		call->text[n] = '\0';
+	} else if (reply) {
+		reply->len = hdr->len < reply->room ? hdr->len : reply->room;
+		if (reply->data)
+			memcpy(reply->data, body, reply->len);
+		memcpy(reply->fds, fds, *n_fds * sizeof(*fds));
+		reply->n_fds = *n_fds;
+		*n_fds = 0;
+	}
+}
+
+static void take_reply(struct vmm *vmm, const struct vmm_msg_hdr *hdr, const char *body, int *fds,
+		       size_t *n_fds)
+{
+	enum vmm_msg_type type = VMM_REPLY;
+	struct vmm_call *call;
+
+	pthread_mutex_lock(&vmm->lock);
+	for (call = vmm->calls; call && (call->seq != hdr->seq || hdr->seq == 0);)
+		call = call->next;
+	if (call)
+		type = call->type;
+	pthread_mutex_unlock(&vmm->lock);
+	if (!call)
+		return; /* of a call that was given up, or of none */
+	if (hdr->error == 0) {
+		keep_fds(vmm, type, fds, n_fds);
+		vmm_heard_done(vmm, type); /* before anybody can go on */
+	}
+	pthread_mutex_lock(&vmm->lock);
+	for (call = vmm->calls; call && call->seq != hdr->seq;)
+		call = call->next;
+	if (call) {
+		finish_call(call, hdr, body, fds, n_fds);
+		dequeue(vmm, call);
+		call->done = true;
+		pthread_cond_broadcast(&vmm->cond);
+	}
+	pthread_mutex_unlock(&vmm->lock);
+}
+
+static void take_packet(struct vmm *vmm, const struct vmm_msg_hdr *hdr, const char *body, int *fds,
+			size_t *n_fds)
+{
+	struct vmm_status status;
+
+	switch (hdr->type) {
+	case VMM_REPLY:
+		take_reply(vmm, hdr, body, fds, n_fds);
+		break;
+	case VMM_EV_STATE:
+		if (hdr->len < sizeof(status))
+			break;
+		memcpy(&status, body, sizeof(status));
+		vmm_heard_status(vmm, &status);
+		break;
+	case VMM_EV_CONSOLE:
+		vmm_heard_console(vmm);
+		break;
+	default:
+		log_debug("VMM %d: a packet of type %u", vmm->pid, hdr->type);
+	}
+}
+
+bool vmm_receive(struct vmm *vmm, void *buf)
+{
+	for (int budget = 64; budget; budget--) { /* then others get their turn */
+		int fds[VMM_MSG_FDS];
+		size_t n_fds = VMM_MSG_FDS;
+		struct vmm_msg_hdr hdr;
+		ssize_t n = msg_recv(vmm->sock, buf, VMM_MSG_MAX, fds, &n_fds, MSG_DONTWAIT);
+
+		if (n == -EAGAIN)
+			return true;
+		if (n == 0 || n < (ssize_t)sizeof(hdr)) {
+			msg_close_fds(fds, n > 0 ? n_fds : 0);
+			if (n < 0)
+				log_warn("VMM %d: %s", vmm->pid, strerror((int)-n));
+			vmm_fail_calls(vmm, -EPIPE);
+			return false;
+		}
+		memcpy(&hdr, buf, sizeof(hdr));
+		if (hdr.len == (size_t)n - sizeof(hdr))
+			take_packet(vmm, &hdr, (char *)buf + sizeof(hdr), fds, &n_fds);
+		msg_close_fds(fds, n_fds);
+	}
+	return true;
+}
+
+void vmm_fail_calls(struct vmm *vmm, int code)
+{
+	LOCK_SCOPE(&vmm->lock);
+	vmm->closed = code;
+	while (vmm->calls) {
+		struct vmm_call *call = vmm->calls;
+
+		vmm->calls = call->next;
+		call->error = code;
+		call->done = true;
+	}
+	pthread_cond_broadcast(&vmm->cond);
+}
+
+/* --- descriptors that came ------------------------------------------------------------------ */
+
+/*
+ * Only memory is taken: reading it never blocks, and a file of another kind
+ * (a pty, the machine's own disk) would be shown as what it is not.
+ */
+static void take_memfd(struct vmm *vmm, int fd, int *slot)
+{
+	struct stat st;
+	int old = fd;
+
+	if (fcntl(fd, F_GET_SEALS) >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+		LOCK_SCOPE(&vmm->lock);
+		old = *slot;
+		*slot = fd;
+	}
+	if (old >= 0)
+		close(old);
+}
+
+void vmm_take_stats(struct vmm *vmm, int fd)
+{
+	take_memfd(vmm, fd, &vmm->stats_fd);
+}
+
+void vmm_take_memory(struct vmm *vmm, int fd)
+{
+	take_memfd(vmm, fd, &vmm->memory_fd);
+}
+
+/* Opened anew: an offset of its own, and not for writing. */
+static int reopen(struct vmm *vmm, const int *slot)
+{
+	char path[40];
+	int fd;
+
+	LOCK_SCOPE(&vmm->lock);
+	if (*slot < 0)
+		return -ENODEV;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", *slot);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int vmm_memory_fd(struct vmm *vmm)
+{
+	return reopen(vmm, &vmm->memory_fd);
+}
+
+int vmm_stats_fd(struct vmm *vmm)
+{
+	return reopen(vmm, &vmm->stats_fd);
+}

@@ -541,8 +541,12 @@ int qcow2_repair_refcounts(struct qcow2 *q, struct err *err)
 	struct qcow2_check_params params = {.fix_leaks = true, .fix_errors = true};
 	struct qcow2_check_result result = {0};
 	struct check c = {.q = q, .params = &params, .result = &result};
-	int r = run(&c);
+	int r;
 
+	/* What waits to be counted down is not referred to any more: it is not found. */
+	q->freed[0].n = q->freed[1].n = 0;
+	q->packed_next = 0;
+	r = run(&c);
 	check_free_counts(&c);
 	return r < 0 ? err_set(err, r, "cannot repair the refcounts: %s", err_name(r)) : 0;
 }

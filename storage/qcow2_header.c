@@ -552,10 +552,14 @@ int qcow2_header_update(struct qcow2 *q)
 
 int qcow2_set_incompatible(struct qcow2 *q, uint64_t set, uint64_t clear)
 {
-	uint64_t bits = (q->header.incompatible | set) & ~clear;
+	uint64_t old = q->header.incompatible, bits = (old | set) & ~clear;
+	int r;
 
-	if (q->header.version < 3 || bits == q->header.incompatible)
+	if (q->header.version < 3 || bits == old)
 		return 0;
 	q->header.incompatible = bits;
-	return qcow2_header_update(q);
+	r = qcow2_header_update(q);
+	if (r < 0)
+		q->header.incompatible = old;
+	return r;
 }

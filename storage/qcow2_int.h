@@ -363,7 +363,10 @@ int qcow2_fix_copied_flags(struct qcow2 *q);
 int qcow2_bitmaps_begin_writing(struct qcow2 *q, struct err *err);
 
 /* --- qcow2_check.c --- */
-/* Recounts and corrects all refcounts, clears the dirty bit. Under exclusive use. */
+/*
+ * Recounts and corrects all refcounts, clears the dirty bit. Under exclusive use, with
+ * all L2 tables written.
+ */
 int qcow2_repair_refcounts(struct qcow2 *q, struct err *err);
 
 #endif

@@ -310,8 +310,12 @@ int qcow2_refcount_set(struct qcow2 *q, uint64_t cluster, uint64_t count)
 		return r;
 	qcow2_ref_write(data, q->header.refcount_order, index, count);
 	qcow2_cache_dirty(q, offset);
-	if (!count && cluster < q->free_hint)
+	if (count)
+		return 0;
+	if (cluster < q->free_hint)
 		q->free_hint = cluster;
+	LOCK_SCOPE(&q->lock);
+	cluster_set_remove(&q->tables, cluster); /* whatever it was, it is no table any more */
 	return 0;
 }
 
@@ -505,11 +509,6 @@ static int apply_one(struct qcow2 *q, const struct freed *f)
 			r = qcow2_refcount_set(q, f->first + i, count - 1);
 		if (r < 0)
 			return r;
-		if (count == 1) {
-			pthread_mutex_lock(&q->lock);
-			cluster_set_remove(&q->tables, f->first + i);
-			pthread_mutex_unlock(&q->lock);
-		}
 		if (f->discard && count == 1) {
 			run++;
 			continue;

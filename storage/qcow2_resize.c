@@ -52,6 +52,7 @@ static int grow_l1(struct qcow2 *q, uint64_t entries)
 	q->header.l1_offset = offset;
 	pthread_mutex_unlock(&q->lock);
 	r = qcow2_header_update(q);
+	q->broken = r < 0; /* the disk may know either table: both are whole, none may change */
 	if (!r && old_n)
 		r = qcow2_free_clusters(q, old_offset, div_up(old_n * 8, q->cluster_bytes), false);
 	return r;

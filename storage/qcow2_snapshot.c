@@ -131,11 +131,20 @@ static uint8_t *put_entry(uint8_t *p, const struct qcow2_snapshot *s)
 	return p + entry_bytes(s);
 }
 
+static void name_table(struct qcow2 *q, uint64_t offset, uint32_t n, uint64_t bytes)
+{
+	LOCK_SCOPE(&q->lock);
+	q->header.snapshots_offset = offset;
+	q->header.n_snapshots = n;
+	q->snapshots_bytes = bytes;
+}
+
 /* Writes @n snapshots to a new place and has the header point there. */
 static int write_table(struct qcow2 *q, const struct qcow2_snapshot *snapshots, unsigned n)
 {
 	uint64_t bytes = 0, offset = 0, got, old = q->header.snapshots_offset, old_bytes;
 	_cleanup_free_ uint8_t *buf = NULL;
+	uint32_t old_n;
 	uint8_t *p;
 	unsigned i;
 	int r;
@@ -162,12 +171,11 @@ static int write_table(struct qcow2 *q, const struct qcow2_snapshot *snapshots, 
 	if (r < 0)
 		return r;
 	old_bytes = q->header.n_snapshots ? q->snapshots_bytes : 0;
-	pthread_mutex_lock(&q->lock);
-	q->header.snapshots_offset = offset;
-	q->header.n_snapshots = n;
-	q->snapshots_bytes = bytes;
-	pthread_mutex_unlock(&q->lock);
+	old_n = q->header.n_snapshots;
+	name_table(q, offset, n, bytes);
 	r = qcow2_header_update(q);
+	if (r < 0)
+		name_table(q, old, old_n, old_bytes);
 	if (!r && old_bytes)
 		r = qcow2_free_clusters(q, old, div_up(old_bytes, q->cluster_bytes), false);
 	return r;
@@ -408,22 +416,34 @@ static int create(struct qcow2 *q, struct qcow2_snapshot *s)
 	return r ? r : append(q, s);
 }
 
-/* Ends an operation: what went wrong is put right by counting anew. */
+/* After a failure: the counts follow the tables again, or nothing more is written. */
+static void undo(struct qcow2 *q)
+{
+	if (q->header.version >= 3 && !(q->header.incompatible & QCOW2_INCOMPAT_DIRTY))
+		return; /* nothing was touched yet */
+	if (qcow2_flush_metadata(q) < 0 || qcow2_repair_refcounts(q, NULL) < 0)
+		q->broken = true;
+}
+
+static int settle(struct qcow2 *q)
+{
+	int r = qcow2_flush(q);
+
+	if (!r)
+		r = qcow2_apply_freed(q, true);
+	if (!r)
+		r = qcow2_flush(q);
+	return r ? r : qcow2_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY);
+}
+
+/* Ends an operation that began with qcow2_begin_exclusive(). */
 static int finish(struct qcow2 *q, int r, struct err *err, const char *what)
 {
+	if (!r)
+		r = settle(q);
 	if (r < 0) {
 		err_set(err, r, "cannot %s the snapshot: %s", what, err_name(r));
-		qcow2_repair_refcounts(q, NULL);
-	} else {
-		r = qcow2_flush(q);
-		if (!r)
-			r = qcow2_apply_freed(q, true);
-		if (!r)
-			r = qcow2_flush(q);
-		if (!r)
-			r = qcow2_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY);
-		if (r < 0)
-			err_set(err, r, "cannot %s the snapshot: %s", what, err_name(r));
+		undo(q);
 	}
 	qcow2_end_exclusive(q);
 	return r;
@@ -513,6 +533,19 @@ int qcow2_snapshot_delete(struct block *block, const char *name, struct err *err
 	return finish(q, r, err, "delete");
 }
 
+static int note_tables(struct qcow2 *q, const uint64_t *l1, uint32_t n)
+{
+	uint32_t i;
+	int r = 0;
+
+	LOCK_SCOPE(&q->lock);
+	for (i = 0; i < n && !r; i++)
+		if (l1[i] & QCOW2_OFFSET_MASK)
+			r = cluster_set_add(&q->tables,
+					    (l1[i] & QCOW2_OFFSET_MASK) >> q->cluster_bits);
+	return r;
+}
+
 /* Switches the active L1 table to @l1, in a new place. */
 static int switch_l1(struct qcow2 *q, uint64_t *l1, uint32_t n, uint64_t size)
 {
@@ -524,6 +557,8 @@ static int switch_l1(struct qcow2 *q, uint64_t *l1, uint32_t n, uint64_t size)
 	if (n)
 		r = qcow2_alloc_clusters(q, div_up((uint64_t)n * 8, q->cluster_bytes), true,
 					 &offset, &got);
+	if (!r)
+		r = note_tables(q, l1, n);
 	if (!r)
 		r = write_l1(q, l1, n, offset);
 	if (!r)
@@ -541,6 +576,7 @@ static int switch_l1(struct qcow2 *q, uint64_t *l1, uint32_t n, uint64_t size)
 	pthread_mutex_unlock(&q->lock);
 	qcow2_cache_drop(q, 0);
 	r = qcow2_header_update(q);
+	q->broken = r < 0; /* the disk may know either table: both are whole, none may change */
 	if (!r)
 		r = count_tree(q, old, old_n, -1);
 	if (!r && old_n)

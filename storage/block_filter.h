@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef FV_BLOCK_FILTER_H
+#define FV_BLOCK_FILTER_H
+/* Nodes that change how another node behaves, not what it holds. */
+#include "storage/block.h"
+
+enum { BLOCK_LIMIT_TOTAL, BLOCK_LIMIT_READ, BLOCK_LIMIT_WRITE, N_BLOCK_LIMITS };
+
+/* A rate, and how much may come at once after a quiet time. */
+struct block_limit {
+	uint64_t per_s; /* 0: no limit */
+	uint64_t burst; /* 0: a tenth of a second's worth */
+};
+
+struct block_limits {
+	struct block_limit requests[N_BLOCK_LIMITS];
+	struct block_limit bytes[N_BLOCK_LIMITS];
+};
+
+/*
+ * A node that passes requests on to @child no faster than the limits allow, in
+ * their order. Takes @child, also on error. Makes a thread. FLUSH is never held up.
+ */
+int block_throttle_open(struct block **block, struct block *child,
+			const struct block_limits *limits, struct err *err);
+/* New limits from now on, for waiting requests too. Any thread. */
+void block_throttle_set(struct block *block, const struct block_limits *limits);
+
+enum { BLOCK_FAULT_TEAR = 1 };
+
+/*
+ * What a test wants to happen. Called with each request before it goes down, on the
+ * thread that submits it: 0 lets it pass, -errno fails it unseen by the child,
+ * BLOCK_FAULT_TEAR carries out the first half of a write and fails it with -EIO.
+ */
+struct block_fault_plan {
+	int (*decide)(void *arg, const struct block_req *req);
+	void *arg;
+};
+
+/* Fault injection over @child, which it takes, also on error. */
+int block_fault_open(struct block **block, struct block *child, const struct block_fault_plan *plan,
+		     struct err *err);
+
+#endif

@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: ISC
+/*
+ * A crash at any write. Every change that an image makes to its file is recorded
+ * while random requests run; then the file is built again as it may look after a
+ * crash (all writes up to the last sync, and any of those after it, or torn
+ * ones), opened, checked, and compared with what had been flushed.
+ *
+ * And the other way: the file refuses one write, or all from one on, with EIO or
+ * ENOSPC; the image must come out of it without corruption.
+ */
+#include "tests/unit/storage/storage_test.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "storage/block_filter.h"
+#include "storage/image.h"
+#include "storage/qcow2.h"
+#include "storage/qcow2_check.h"
+#include "storage/qcow2_snapshot.h"
+
+#define DISK	 (1u << 20)
+#define SECTOR	 512u
+#define SECTORS	 (DISK / SECTOR)
+#define REQUESTS 60
+#define CRASHES	 120
+
+struct change {
+	enum block_op op;
+	uint64_t offset, bytes;
+	uint8_t *data;
+};
+
+/* The guest's sectors as of a flush that was acknowledged. */
+struct acked {
+	unsigned n_changes; /* of the log at that time */
+	uint8_t *disk;
+};
+
+struct run {
+	struct image_create create;
+	uint64_t random;
+	uint8_t *before; /* the file before the first change */
+	size_t before_bytes;
+	struct change *log;
+	unsigned n_log;
+	struct acked acked[REQUESTS + 2];
+	unsigned n_acked;
+	uint8_t *shadow;
+	/* for each sector: the number of the last request that wrote it, and the flush before it */
+	unsigned written_after[SECTORS];
+	/* injected faults */
+	int fail_at; /* number of the change that fails; -1: none */
+	int fail_code;
+	bool fail_on; /* and all after it */
+	int seen;
+};
+
+static uint8_t *gather(const struct block_req *req)
+{
+	uint8_t *data = malloc(req->bytes + 1), *p = data;
+	unsigned i;
+
+	for (i = 0; i < req->n_iov; i++) {
+		memcpy(p, req->iov[i].iov_base, req->iov[i].iov_len);
+		p += req->iov[i].iov_len;
+	}
+	return data;
+}
+
+static int record(void *arg, const struct block_req *req)
+{
+	struct run *run = arg;
+	struct change *c;
+
+	if (req->op == BLOCK_READ)
+		return 0;
+	run->log = realloc(run->log, (run->n_log + 1) * sizeof(*run->log));
+	c = &run->log[run->n_log++];
+	*c = (struct change){req->op, req->offset, req->bytes, NULL};
+	if (req->op == BLOCK_WRITE)
+		c->data = gather(req);
+	return 0;
+}
+
+static int fail_some(void *arg, const struct block_req *req)
+{
+	struct run *run = arg;
+	int n;
+
+	if (req->op == BLOCK_READ)
+		return 0;
+	n = run->seen++;
+	if (n == run->fail_at || (run->fail_on && n > run->fail_at))
+		return run->fail_code;
+	return 0;
+}
+
+static int make_file(const struct run *run)
+{
+	int fd = memfd_create("image", MFD_CLOEXEC), copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+	assert_true(fd >= 0 && copy >= 0);
+	assert_int_equal(image_create(copy, &run->create, NULL), 0);
+	return fd;
+}
+
+static int open_over(struct block **block, int fd, const struct block_fault_plan *plan,
+		     unsigned flags)
+{
+	struct qcow2_open_params p = {.flags = flags, .cache_bytes = 1};
+
+	assert_int_equal(block_file_open(&p.file, fd, BLOCK_OPEN_GROW, NULL), 0);
+	if (plan)
+		assert_int_equal(block_fault_open(&p.file, p.file, plan, NULL), 0);
+	return qcow2_open(block, &p, NULL);
+}
+
+/* --- the workload --------------------------------------------------------------------------- */
+
+static void note_flush(struct run *run)
+{
+	struct acked *a = &run->acked[run->n_acked++];
+
+	a->n_changes = run->n_log;
+	a->disk = malloc(DISK);
+	memcpy(a->disk, run->shadow, DISK);
+}
+
+static int random_request(struct run *run, struct block_queue *queue, struct block *block)
+{
+	uint32_t what = test_random(&run->random) % 16;
+	uint64_t bytes = (1 + test_random(&run->random) % 80) * SECTOR;
+	uint64_t offset = test_random(&run->random) % (SECTORS - bytes / SECTOR + 1) * SECTOR, i;
+	_cleanup_free_ uint8_t *buf = malloc(bytes);
+	int r;
+
+	if (what < 3) {
+		r = block_flush(queue, block);
+		if (!r)
+			note_flush(run);
+		return r;
+	}
+	/* Whatever becomes of it, these sectors are not what was flushed any more. */
+	for (i = 0; i < bytes / SECTOR; i++)
+		run->written_after[offset / SECTOR + i] = run->n_acked;
+	if (what < 5) {
+		memset(run->shadow + offset, 0, bytes);
+		return block_zero(queue, block, offset, bytes, what == 3 ? BLOCK_UNMAP : 0);
+	}
+	test_fill(buf, bytes, &run->random);
+	memcpy(run->shadow + offset, buf, bytes);
+	return block_pwrite(queue, block, buf, bytes, offset);
+}
+
+static int workload(struct run *run, struct block *block, bool snapshots)
+{
+	struct block_queue *queue;
+	unsigned i;
+	int r = 0;
+
+	assert_int_equal(block_queue_new_sync(&queue, NULL), 0);
+	for (i = 0; i < REQUESTS && !r; i++) {
+		r = random_request(run, queue, block);
+		if (!r && snapshots && i == REQUESTS / 3)
+			r = qcow2_snapshot_create(block, "a", NULL);
+		if (!r && snapshots && i == REQUESTS * 3 / 4)
+			r = qcow2_snapshot_delete(block, "a", NULL);
+	}
+	if (!r && !(r = block_flush(queue, block)))
+		note_flush(run);
+	block_queue_free(queue);
+	return r;
+}
+
+/* --- after the crash ------------------------------------------------------------------------ */
+
+static void apply_change(int fd, const struct change *c, uint64_t bytes)
+{
+	struct block_queue *queue;
+	struct block *file;
+
+	if (c->op == BLOCK_WRITE) {
+		assert_int_equal(pwrite(fd, c->data, bytes, c->offset), bytes);
+	} else if (c->op != BLOCK_FLUSH) {
+		assert_int_equal(
+		    block_file_open(&file, fcntl(fd, F_DUPFD_CLOEXEC, 3), BLOCK_OPEN_GROW, NULL),
+		    0);
+		assert_int_equal(block_queue_new_sync(&queue, NULL), 0);
+		assert_int_equal(block_zero(queue, file, c->offset, c->bytes, 0), 0);
+		block_queue_free(queue);
+		block_close(file);
+	}
+}
+
+/* The file as a crash right before change @n may leave it. */
+static int crashed_file(struct run *run, unsigned n, bool reorder)
+{
+	int fd = memfd_create("crashed", MFD_CLOEXEC);
+	unsigned i, synced = 0;
+
+	assert_int_equal(pwrite(fd, run->before, run->before_bytes, 0), run->before_bytes);
+	for (i = 0; i < n; i++)
+		if (run->log[i].op == BLOCK_FLUSH)
+			synced = i;
+	for (i = 0; i < n; i++) {
+		const struct change *c = &run->log[i];
+		uint64_t bytes = c->bytes;
+
+		if (reorder && i > synced && test_random(&run->random) % 3 == 0)
+			continue; /* never reached the disk */
+		if (reorder && i > synced && test_random(&run->random) % 8 == 0)
+			bytes = bytes / 2 / SECTOR * SECTOR; /* half of it did */
+		apply_change(fd, c, bytes);
+	}
+	return fd;
+}
+
+static void count_report(void *arg, const char *line)
+{
+	if (getenv("TEST_VERBOSE"))
+		print_message("%s\n", line);
+	(void)arg;
+}
+
+/* No corruption; with @dirty_ok an image that asks for repair may need it. */
+static void check_file(int fd, bool dirty_ok)
+{
+	struct qcow2_check_params params = {.report = count_report};
+	struct qcow2_check_result result;
+	struct block *block;
+
+	if (dirty_ok) {
+		/* Opening for writing repairs what was marked as dirty. */
+		assert_int_equal(open_over(&block, fcntl(fd, F_DUPFD_CLOEXEC, 3), NULL, 0), 0);
+		block_close(block);
+	}
+	assert_int_equal(open_over(&block, fd, NULL, QCOW2_OPEN_CHECK | QCOW2_OPEN_READONLY), 0);
+	assert_int_equal(qcow2_check(block, &params, &result, NULL), 0);
+	assert_int_equal(result.corruptions, 0);
+	block_close(block);
+}
+
+/* What was flushed before change @n, and not written since, is there. */
+static void check_contents(struct run *run, int fd, unsigned n)
+{
+	_cleanup_free_ uint8_t *disk = malloc(DISK);
+	const struct acked *a = NULL;
+	struct block_queue *queue;
+	struct block *block;
+	unsigned i, level = 0;
+
+	for (i = 0; i < run->n_acked && run->acked[i].n_changes <= n; i++) {
+		a = &run->acked[i];
+		level = i + 1;
+	}
+	if (!a)
+		return;
+	assert_int_equal(block_queue_new_sync(&queue, NULL), 0);
+	assert_int_equal(open_over(&block, fd, NULL, QCOW2_OPEN_READONLY), 0);
+	assert_int_equal(block_pread(queue, block, disk, DISK, 0), 0);
+	for (i = 0; i < SECTORS; i++)
+		if (run->written_after[i] < level)
+			assert_memory_equal(disk + i * SECTOR, a->disk + i * SECTOR, SECTOR);
+	block_close(block);
+	block_queue_free(queue);
+}
+
+static void free_run(struct run *run)
+{
+	unsigned i;
+
+	for (i = 0; i < run->n_log; i++)
+		free(run->log[i].data);
+	for (i = 0; i < run->n_acked; i++)
+		free(run->acked[i].disk);
+	free(run->log);
+	free(run->before);
+	free(run->shadow);
+}
+
+static void crash_everywhere(const struct image_create *create, bool snapshots)
+{
+	struct run run = {.create = *create, .random = create->cluster_bytes + snapshots};
+	struct block_fault_plan plan = {record, &run};
+	struct block *block;
+	unsigned i;
+	int fd;
+
+	run.create.format = IMAGE_QCOW2;
+	run.create.bytes = DISK;
+	run.shadow = calloc(1, DISK);
+	fd = make_file(&run);
+	run.before_bytes = lseek(fd, 0, SEEK_END);
+	run.before = malloc(run.before_bytes);
+	assert_int_equal(pread(fd, run.before, run.before_bytes, 0), run.before_bytes);
+	assert_int_equal(open_over(&block, fd, &plan, 0), 0);
+	assert_int_equal(workload(&run, block, snapshots), 0);
+	block_close(block);
+	for (i = 0; i < CRASHES; i++) {
+		unsigned n = run.n_log * i / CRASHES;
+
+		fd = crashed_file(&run, n, i % 2);
+		if (!snapshots)
+			check_contents(&run, fcntl(fd, F_DUPFD_CLOEXEC, 3), n);
+		check_file(fd, snapshots);
+	}
+	free_run(&run);
+}
+
+static void crash_small_clusters(void **state)
+{
+	(void)state;
+	crash_everywhere(&(struct image_create){.cluster_bytes = 512}, false);
+}
+
+static void crash_default(void **state)
+{
+	(void)state;
+	crash_everywhere(&(struct image_create){.cluster_bytes = 64 << 10}, false);
+}
+
+static void crash_wide_counts(void **state)
+{
+	(void)state;
+	crash_everywhere(&(struct image_create){.cluster_bytes = 4096, .refcount_bits = 64}, false);
+}
+
+static void crash_subclusters(void **state)
+{
+	(void)state;
+	crash_everywhere(&(struct image_create){.cluster_bytes = 16 << 10, .extended_l2 = true},
+			 false);
+}
+
+static void crash_snapshots(void **state)
+{
+	(void)state;
+	crash_everywhere(&(struct image_create){.cluster_bytes = 4096}, true);
+}
+
+/* --- refused writes --------------------------------------------------------------------------- */
+
+static void fail_everywhere(uint32_t cluster, int code, bool on)
+{
+	int at;
+
+	for (at = 0; at < 400; at += 3) {
+		if (getenv("TEST_VERBOSE"))
+			print_message("change %d fails\n", at);
+		struct run run = {.random = 99, .fail_at = at, .fail_code = code, .fail_on = on};
+		struct block_fault_plan plan = {fail_some, &run};
+		struct block *block;
+		int fd, r;
+
+		run.create = (struct image_create){
+		    .format = IMAGE_QCOW2, .bytes = DISK, .cluster_bytes = cluster};
+		run.shadow = calloc(1, DISK);
+		fd = make_file(&run);
+		r = open_over(&block, fcntl(fd, F_DUPFD_CLOEXEC, 3), &plan, 0);
+		if (!r) {
+			workload(&run, block, true); /* ends at the first error */
+			block_close(block);
+		}
+		check_file(fd, true);
+		free_run(&run);
+	}
+}
+
+static void one_write_fails(void **state)
+{
+	(void)state;
+	fail_everywhere(4096, -EIO, false);
+}
+
+static void no_space_any_more(void **state)
+{
+	(void)state;
+	fail_everywhere(4096, -ENOSPC, true);
+}
+
+static void torn_and_gone(void **state)
+{
+	(void)state;
+	fail_everywhere(64 << 10, BLOCK_FAULT_TEAR, false);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(crash_small_clusters), cmocka_unit_test(crash_default),
+	    cmocka_unit_test(crash_wide_counts),    cmocka_unit_test(crash_subclusters),
+	    cmocka_unit_test(crash_snapshots),	    cmocka_unit_test(one_write_fails),
+	    cmocka_unit_test(no_space_any_more),    cmocka_unit_test(torn_and_gone),
+	};
+
+	return cmocka_run_group_tests_name("qcow2_crash", tests, NULL, NULL);
+}

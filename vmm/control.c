@@ -26,6 +26,7 @@
 #define LOG_MODULE "control"
 #include "vmm/control.h"
 #include "vmm/device.h"
+#include "vmm/io_pool.h"
 #include "vmm/sandbox.h"
 #include "util/cleanup.h"
 #include "util/log.h"
@@ -68,12 +69,20 @@ void control_flush(struct control *c)
 
 static int make_vm(struct control *c, struct err *err)
 {
+	const struct vm_parts parts = {
+	    .config = &c->config,
+	    .memory = &c->memory,
+	    .stats = c->stats,
+	    .console = c->console,
+	    .io_pool = c->io_pool,
+	    .wake_fd = c->wake_fd,
+	    .owner = c,
+	};
 	int ret = memory_map(&c->memory, err);
 
 	if (ret < 0)
 		return ret;
-	c->vm.owner = c;
-	ret = vm_create(&c->vm, &c->config, &c->memory, c->stats, c->console, c->wake_fd, err);
+	ret = vm_create(&c->vm, &parts, err);
 	c->has_vm = ret == 0;
 	return ret;
 }
@@ -379,7 +388,7 @@ static int setup(struct control *c, struct err *err)
 		return err_set(err, -errno, "cannot wait for events");
 	if (stats_new(&c->stats) < 0)
 		return err_set(err, -ENOMEM, "cannot make the page of counters");
-	if (console_new(&c->console, c->stats, c->wake_fd) < 0)
+	if (console_new(&c->console, c->stats, c->wake_fd) < 0 || io_pool_new(&c->io_pool) < 0)
 		return err_set(err, -ENOMEM, "no memory");
 	if (vcpu_init_signal() < 0)
 		return err_set(err, -errno, "cannot handle signals");
@@ -407,6 +416,7 @@ static void teardown(struct control *c)
 	if (c->console)
 		console_flush(c->console);
 	console_free(c->console);
+	io_pool_free(c->io_pool);
 	memory_free(&c->memory);
 	stats_free(c->stats);
 	close_all(c);

@@ -19,6 +19,7 @@ struct control {
 
 	struct stats *stats;
 	struct console *console;
+	struct io_pool *io_pool;
 	struct vm_config config;
 	bool configured; /* CONFIG was taken: locked in, memory made */
 	bool sealed;	 /* system calls are filtered */

@@ -28,6 +28,7 @@ struct iothread {
 	pthread_t id;
 	int epoll_fd, wake_fd;
 	bool started;
+	char name[16];
 	/* the thread's own */
 	struct epoll_event events[BATCH];
 	int n_events;
@@ -68,6 +69,8 @@ static void *loop(void *arg)
 {
 	struct iothread *t = arg;
 
+	/* By itself: naming another thread takes a file of /proc. */
+	pthread_setname_np(pthread_self(), t->name);
 	while (!t->quit) {
 		bool woken = false;
 
@@ -92,19 +95,17 @@ static void *loop(void *arg)
 static int start(struct iothread *t, const char *name)
 {
 	pthread_attr_t attr;
-	char comm[16];
 	int r = -pthread_attr_init(&attr);
 
 	if (r < 0)
 		return r;
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	snprintf(t->name, sizeof(t->name), "%.15s", name);
 	r = -pthread_create(&t->id, &attr, loop, t);
 	pthread_attr_destroy(&attr);
 	if (r < 0)
 		return r;
 	t->started = true;
-	snprintf(comm, sizeof(comm), "%s", name);
-	pthread_setname_np(t->id, comm);
 	return 0;
 }
 

@@ -28,6 +28,7 @@
 #include "storage/block.h"
 #include "util/cleanup.h"
 #include "util/log.h"
+#include "vmm/io_pool.h"
 #include "vmm/pci.h"
 #include "vmm/virtio.h"
 #include "vmm/virtio_blk.h"
@@ -69,6 +70,7 @@ struct blk_lane {
 	struct virtio_lane *virtio;
 	struct iothread *thread;
 	struct block_queue *io;
+	char name[VMM_NAME_MAX + 16]; /* of the thread */
 	struct iothread_source completions;
 };
 
@@ -410,8 +412,10 @@ static void lane_ready(void *arg)
 static void blk_free(struct blk *blk)
 {
 	for (unsigned i = 0; i < blk->n_lanes; i++) {
-		iothread_free(blk->lanes[i].thread);
-		block_queue_free(blk->lanes[i].io);
+		struct blk_lane *lane = &blk->lanes[i];
+
+		io_pool_put(blk->virtio.dev.vm->io_pool, lane->name, QUEUE_SIZE, lane->thread,
+			    lane->io);
 	}
 	for (unsigned i = 0; i < blk->n_queues; i++)
 		free(blk->queues[i].slots);
@@ -433,19 +437,18 @@ static void blk_destroy(struct device *device)
 static int make_lane(struct blk *blk, const char *disk, struct err *err)
 {
 	struct blk_lane *lane = &blk->lanes[blk->n_lanes];
-	char name[VMM_NAME_MAX + 16];
 	int r;
 
 	*lane = (struct blk_lane){.blk = blk, .completions.ready = lane_completions};
-	r = block_queue_new(&lane->io, QUEUE_SIZE, err);
-	if (r < 0)
-		return r;
 	if (blk->n_lanes)
-		snprintf(name, sizeof(name), "io/%u.%s", blk->n_lanes, disk);
+		snprintf(lane->name, sizeof(lane->name), "io/%u.%s", blk->n_lanes, disk);
 	else
-		snprintf(name, sizeof(name), "io/%s", disk);
-	blk->n_lanes++; /* blk_free() ends what there is of it */
-	return iothread_new(&lane->thread, name, err);
+		snprintf(lane->name, sizeof(lane->name), "io/%s", disk);
+	r = io_pool_take(blk->virtio.dev.vm->io_pool, lane->name, QUEUE_SIZE, &lane->thread,
+			 &lane->io, err);
+	if (r == 0)
+		blk->n_lanes++;
+	return r;
 }
 
 static int open_disk(struct blk *blk, const struct vm_disk_config *disk, struct err *err)

@@ -279,24 +279,24 @@ static int life_new(struct vm *vm, int wake_fd)
 	return 0;
 }
 
-int vm_create(struct vm *vm, const struct vm_config *config, const struct memory *memory,
-	      struct stats *stats, struct console *console, int wake_fd, struct err *err)
+int vm_create(struct vm *vm, const struct vm_parts *parts, struct err *err)
 {
 	int ret;
 
 	*vm = (struct vm){
-	    .config = config,
-	    .kvm_fd = config->kvm_fd,
+	    .config = parts->config,
+	    .kvm_fd = parts->config->kvm_fd,
 	    .vm_fd = -1,
-	    .stats = stats,
-	    .console = console,
-	    .ram_top = memory->ram_top,
-	    .owner = vm->owner,
+	    .stats = parts->stats,
+	    .console = parts->console,
+	    .io_pool = parts->io_pool,
+	    .ram_top = parts->memory->ram_top,
+	    .owner = parts->owner,
 	};
-	memory_describe(memory, &vm->mem);
-	if (life_new(vm, wake_fd) < 0)
+	memory_describe(parts->memory, &vm->mem);
+	if (life_new(vm, parts->wake_fd) < 0)
 		return err_set(err, -ENOMEM, "no memory");
-	ret = make(vm, memory, err);
+	ret = make(vm, parts->memory, err);
 	if (ret < 0)
 		vm_destroy(vm);
 	return ret;

@@ -23,6 +23,7 @@ struct vcpu;
 struct device;
 struct pci_bus;
 struct console;
+struct io_pool;
 
 struct vm_disk_config {
 	char name[VMM_NAME_MAX];
@@ -55,6 +56,7 @@ struct vm {
 	struct bus *bus;	 /* both kinds */
 	struct stats *stats;	 /* outlives resets */
 	struct console *console; /* outlives resets */
+	struct io_pool *io_pool; /* outlives resets; threads and queues of disks */
 	struct pci_bus *pci;
 	struct irq *irq;
 	struct vcpu **vcpus;

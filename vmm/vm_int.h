@@ -105,12 +105,22 @@ struct vm_life {
 	int wake_fd; /* borrowed eventfd: tells control */
 };
 
+/* What is the machine's and yet outlives its resets; all borrowed. */
+struct vm_parts {
+	const struct vm_config *config;
+	const struct memory *memory; /* mapped */
+	struct stats *stats;
+	struct console *console;
+	struct io_pool *io_pool;
+	int wake_fd; /* an eventfd, written when the guest has ended */
+	void *owner;
+};
+
 /*
- * Makes the whole machine of @config in @memory (mapped), loads its kernel; vcpus stand still.
- * On failure vm_destroy() has been done.
+ * Makes the whole machine and loads its kernel; vcpus stand still. On failure
+ * vm_destroy() has been done.
  */
-int vm_create(struct vm *vm, const struct vm_config *config, const struct memory *memory,
-	      struct stats *stats, struct console *console, int wake_fd, struct err *err);
+int vm_create(struct vm *vm, const struct vm_parts *parts, struct err *err);
 /* Ends threads and frees all but what was given to it. */
 void vm_destroy(struct vm *vm);
 /* Lets vcpus run. Not once it has ended. Control thread, as the following. */

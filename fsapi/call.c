@@ -4,7 +4,7 @@
  *
  * What the kernel may remember. The names of rows never change, nor do those
  * of machines but by rename and rmdir, which pass through the kernel: they may be
- * cached, and a name that changes otherwise is forgotten by the notifier.
+ * cached, and a name that changes otherwise is put right by the notifier.
  * Attributes may be cached where the model tells every change, upon which the
  * observer makes the kernel forget them before the change is answered
  * (wire_forget_attr). That works for inodes which the kernel has; a lookup's answer
@@ -28,7 +28,7 @@
 #define ATTR_CACHED_S 1.0
 #define GROUPS_MAX    1024
 
-/* --- beginning and end ------------------------------------------------------------------- */
+/* --- beginning and end ---------------------------------------------------------------- */
 
 void call_begin(struct call *c, fuse_req_t req, const char *op, fuse_ino_t ino, const char *name,
 		struct fuse_file_info *fi)
@@ -216,7 +216,7 @@ int call_may(const struct call *c, struct node *n, int mask)
 	return ((mode_t)mask & ~bits & 7) ? -EACCES : 0;
 }
 
-/* --- what the kernel may remember ------------------------------------------------------------ */
+/* --- what the kernel may remember ----------------------------------------------------- */
 
 static bool name_stays(const struct node *n)
 {
@@ -366,8 +366,7 @@ void answer_statfs(struct call *c, const struct statvfs *vfs)
 	answer_end(c, 0);
 }
 
-/* --- handles
- * -------------------------------------------------------------------------------------- */
+/* --- handles -------------------------------------------------------------------------- */
 
 struct handle *handle_new(struct node *n, int flags)
 {
@@ -410,18 +409,12 @@ void handle_free(struct handle *h)
 	node_put(n);
 }
 
-/* --- notifications
- * ------------------------------------------------------------------------------------ */
+/* --- notifications -------------------------------------------------------------------- */
 
 /* Attributes only (offset -1): waits for no page and no lock that a client could hold. */
 void wire_forget_attr(struct node *n)
 {
 	fuse_lowlevel_notify_inval_inode(n->fs->session, id_of(n), -1, 0);
-}
-
-void wire_forget_name(struct node *dir, const char *name)
-{
-	fuse_lowlevel_notify_inval_entry(dir->fs->session, id_of(dir), name, strlen(name));
 }
 
 void wire_poll_wake(struct fuse_pollhandle *ph)

@@ -40,7 +40,7 @@ struct fuse_pollhandle;
 #define COMMAND_MAX   (64u << 10) /* bytes of a line of ctl */
 #define DOCUMENT_MAX  (1u << 20)
 
-/* --- rows and directories ----------------------------------------------------------- */
+/* --- rows and directories ------------------------------------------------------------- */
 
 enum dir_id {
 	DIR_NONE,
@@ -127,7 +127,7 @@ struct dir {
 	char *made_name;   /* its own name, likewise */
 };
 
-/* --- kinds --------------------------------------------------------------------------- */
+/* --- kinds ---------------------------------------------------------------------------- */
 
 struct kind {
 	const char *name; /* as README and the manual call it */
@@ -165,7 +165,7 @@ struct blob_ops {
 	uint64_t (*size)(struct node *n);
 };
 
-/* --- nodes (node.c) -------------------------------------------------------------------- */
+/* --- nodes (node.c) ------------------------------------------------------------------- */
 
 /*
  * An inode. It lives while anyone refers to it: the kernel (each of its
@@ -274,7 +274,7 @@ int node_chattr(struct node *n, const struct stat *st, unsigned which, struct er
 void node_complain(struct node *n, const char *what, const struct err *err);
 struct timespec node_mtime(struct node *n);
 
-/* --- directories (dir.c) ------------------------------------------------------------------ */
+/* --- directories (dir.c) -------------------------------------------------------------- */
 
 static inline const struct dir *node_dir(const struct node *n);
 const struct row *dir_row(const struct dir *d, const char *name);
@@ -289,7 +289,7 @@ typedef bool dir_emit(void *arg, const char *name, const struct row *row, struct
 		      struct node *known, uint64_t next_offset);
 int dir_list(struct handle *h, uint64_t offset, dir_emit *emit, void *arg);
 
-/* --- handles ------------------------------------------------------------------------------- */
+/* --- handles -------------------------------------------------------------------------- */
 
 struct handle {
 	struct node *node;	     /* a reference */
@@ -340,7 +340,7 @@ struct handle *handle_new(struct node *n, int flags);
 /* Closes it, by its kind where that opened it. */
 void handle_free(struct handle *h);
 
-/* --- scratch files (scratch.c) ----------------------------------------------------------- */
+/* --- scratch files (scratch.c) -------------------------------------------------------- */
 
 /* Whether editors and copiers use such a name for what they write beside the file proper. */
 bool scratch_name(const char *name);
@@ -369,7 +369,7 @@ void scratch_clear(struct node *dir);
 /* The same for a node that is being freed with everything. */
 void scratch_free_list(struct node *dir);
 
-/* --- what a process is about to do with a name (intent.c) ------------------------------------ */
+/* --- what a process is about to do with a name (intent.c) ----------------------------- */
 
 struct intent {
 	pid_t pid;
@@ -406,7 +406,7 @@ int pool_submit(struct pool *pool, struct work *w);
 void pool_done(struct pool *pool, struct work *w);
 bool pool_closing(struct pool *pool);
 
-/* --- the notifier (notify.c) and the model's observer (observe.c) ------------------------ */
+/* --- the notifier (notify.c) and the model's observer (observe.c) --------------------- */
 
 int notifier_open(struct notifier **nt, struct fsapi *fs);
 /* Starts the thread; after the workers, which serve what it does to the tree. */
@@ -439,14 +439,23 @@ void notify_vcpus(struct node *dir);
 /* Somebody looks at vcpu/ for the first time: what there is, is no news. */
 void notify_vcpus_seen(struct node *dir);
 
-/* Makes what notify_gone() said true before a command is answered. Not from a FUSE worker. */
-void notify_settle(struct notifier *nt);
 void notify_poll_keep(struct handle *h, struct fuse_pollhandle *ph);
 void notify_poll_drop(struct handle *h);
 struct notifier_stats {
 	uint64_t queued, dropped, sent;
 };
 void notifier_stats(struct notifier *nt, struct notifier_stats *stats);
+
+/* The thread that does things to our own mount (hand.c). */
+enum hand_deed { HAND_TOUCH, HAND_MKDIR, HAND_RMDIR };
+struct hand;
+int hand_open(struct hand **hand, struct fsapi *fs);
+int hand_start(struct hand *hand);
+void hand_stop(struct hand *hand);
+void hand_close(struct hand *hand);
+/* Does it to @path below the mount, and waits until it is done: 0 or -errno. From one thread. */
+int hand_do(struct hand *hand, enum hand_deed deed, const char *path);
+bool hand_is(struct hand *hand, pid_t tid);
 
 extern const struct model_observer fsapi_observer;
 /* This thread does a client's mkdir, rmdir or rename: the kernel tells watchers of it itself. */
@@ -459,16 +468,14 @@ void own_begin(struct own_op *op, struct node *dir);
 void own_end(struct own_op *op);
 bool own_is(struct node *dir);
 
-/* --- what only the files that include libfuse can do ---------------------------------------- */
+/* --- what only the files that include libfuse can do ---------------------------------- */
 
+/* Waits for nothing that a client could hold. */
 void wire_forget_attr(struct node *n);
-/* Forgets a name. Waits for the directory's lock: not from a FUSE worker. */
-void wire_forget_name(struct node *dir, const char *name);
 void wire_poll_wake(struct fuse_pollhandle *ph);
 void wire_poll_free(struct fuse_pollhandle *ph);
 
-/* --- tables (tree_*.c) and texts
- * ------------------------------------------------------------------- */
+/* --- tables (tree_*.c) and texts ------------------------------------------------------ */
 
 int tree_build(struct dir dirs[DIR_MAX]);
 void tree_destroy(struct dir dirs[DIR_MAX]);
@@ -486,8 +493,7 @@ int dir_add_rows(struct dir *d, const struct row *rows, size_t n);
 int help_show(struct node *n, struct strbuf *sb);
 void help_dir(const struct dir *d, struct strbuf *sb);
 
-/* --- the whole
- * -------------------------------------------------------------------------------------- */
+/* --- the whole ------------------------------------------------------------------------ */
 
 struct fsapi {
 	struct model *model;

@@ -116,8 +116,7 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 	fuse_reply_none(req);
 }
 
-/* --- listing
- * -------------------------------------------------------------------------------------- */
+/* --- listing -------------------------------------------------------------------------- */
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -272,8 +271,7 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	list_directory(&c, size, off, true);
 }
 
-/* --- mkdir, rmdir
- * ------------------------------------------------------------------------------------ */
+/* --- mkdir, rmdir --------------------------------------------------------------------- */
 
 static void run_mkdir(struct call *c)
 {
@@ -395,8 +393,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		call_defer(&c, run_rmdir, false);
 }
 
-/* --- unlink, rename
- * ------------------------------------------------------------------------------------- */
+/* --- unlink, rename ------------------------------------------------------------------- */
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -537,8 +534,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 		call_defer(&c, run_rename, false);
 }
 
-/* --- create
- * --------------------------------------------------------------------------------------------- */
+/* --- create --------------------------------------------------------------------------- */
 
 static int make_scratch(struct call *c, const char *target, struct node **n)
 {

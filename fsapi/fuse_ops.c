@@ -18,7 +18,7 @@
 #include "fsapi/call.h"
 #include "util/cleanup.h"
 
-/* --- attributes ------------------------------------------------------------------------------ */
+/* --- attributes ----------------------------------------------------------------------- */
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -267,8 +267,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	node_put(c.node);
 }
 
-/* --- read, write
- * ------------------------------------------------------------------------------------ */
+/* --- read, write ---------------------------------------------------------------------- */
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		    struct fuse_file_info *fi)
@@ -304,8 +303,6 @@ static void run_write(struct call *c)
 	atomic_fetch_add(&c->node->storing, 1);
 	r = c->node->row->kind->write(c->handle, c->data, c->size, c->offset, &c->caller, &err);
 	atomic_fetch_sub(&c->node->storing, 1);
-	if (c->node->row->kind == &kind_command)
-		notify_settle(c->fs->notifier);
 	if (r < 0)
 		answer_err(c, r);
 	else
@@ -397,8 +394,7 @@ static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
 	answer_poll(&c, events);
 }
 
-/* --- the beginning
- * -------------------------------------------------------------------------------------- */
+/* --- the beginning -------------------------------------------------------------------- */
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {

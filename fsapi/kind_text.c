@@ -25,7 +25,7 @@
 #include "fsapi/fs.h"
 #include "util/cleanup.h"
 
-/* --- reading --------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------------------- */
 
 int text_show(struct node *n, struct strbuf *sb)
 {
@@ -108,7 +108,7 @@ static ssize_t text_read(struct handle *h, void *buf, size_t len, uint64_t offse
 	return (ssize_t)len;
 }
 
-/* --- attribute ---------------------------------------------------------------------------- */
+/* --- attribute ------------------------------------------------------------------------ */
 
 /* The value so far, with the lock. */
 static int gather(struct handle *h, const char *data, size_t len, uint64_t offset)
@@ -191,7 +191,7 @@ const struct kind kind_attribute = {
     .close = text_close,
 };
 
-/* --- document ------------------------------------------------------------------------------- */
+/* --- document ------------------------------------------------------------------------- */
 
 static int document_open(struct handle *h, struct err *err)
 {

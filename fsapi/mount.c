@@ -33,8 +33,7 @@
 
 extern char **environ;
 
-/* --- the mountpoint
- * ------------------------------------------------------------------------------- */
+/* --- the mountpoint ------------------------------------------------------------------- */
 
 /* Takes a dead mount away, as root or by way of fusermount3. */
 static int unmount_stale(const char *path)
@@ -137,8 +136,7 @@ static int check_mountpoint(struct fsapi *fs, const char *path, bool nonempty, s
 	return nonempty ? 0 : check_empty(fs->mountpoint, err);
 }
 
-/* --- options
- * ------------------------------------------------------------------------------------------ */
+/* --- options -------------------------------------------------------------------------- */
 
 struct mount_options {
 	bool nonempty, allow_other;
@@ -235,8 +233,7 @@ static int mount_tree(struct fsapi *fs, const struct fsapi_options *options, str
 	return r < 0 ? err_set(err, r, "%s: %s", fs->mountpoint, strerror(-r)) : 0;
 }
 
-/* --- the whole
- * ------------------------------------------------------------------------------------------- */
+/* --- the whole ------------------------------------------------------------------------ */
 
 static unsigned default_workers(void)
 {

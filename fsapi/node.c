@@ -70,7 +70,7 @@ void nodes_destroy(struct fsapi *fs)
 	}
 }
 
-/* --- hashing ------------------------------------------------------------------------- */
+/* --- hashing -------------------------------------------------------------------------- */
 
 static uint64_t mix(uint64_t h, uint64_t v)
 {
@@ -165,7 +165,7 @@ static struct node *find(struct shard *s, uint64_t ino, const struct node *dir,
 	return NULL;
 }
 
-/* --- references ------------------------------------------------------------------------ */
+/* --- references ----------------------------------------------------------------------- */
 
 struct node *node_ref(struct node *n)
 {
@@ -342,7 +342,7 @@ void nodes_of_machine(struct fsapi *fs, const struct machine *m, void (*fn)(stru
 	}
 }
 
-/* --- names and paths ------------------------------------------------------------------- */
+/* --- names and paths ------------------------------------------------------------------ */
 
 void node_name(struct node *n, char name[256])
 {

@@ -3,12 +3,13 @@
  * Telling watchers.
  *
  * inotify sees only what passes through the mount. So for a change that no
- * client made, a thread of its own does something to our own mount that makes
- * the right event and that the handlers know to ignore, as the request comes from this
- * thread: truncate(file, 0) makes IN_MODIFY, mkdir and rmdir of a directory
- * that has come or gone already make IN_CREATE and IN_DELETE. That thread holds no
- * lock meanwhile, since workers must answer it; nobody waits for it but
- * notifier_stop(), while the workers still run. It ends before they do.
+ * client made, something is done to our own mount that makes the right
+ * event and that the handlers know to ignore, as the request comes from the
+ * hand (hand.c): truncate(file, 0) makes IN_MODIFY, mkdir and rmdir of a directory
+ * that has come or gone already make IN_CREATE and IN_DELETE. The notifier's thread
+ * decides what, one after the other, and holds no lock meanwhile, since
+ * workers must answer; nobody waits for it but notifier_stop(), while the workers
+ * still run.
  *
  * What is told: only nodes that the kernel knows (nobody can watch others), each
  * queued once however often it changes, and batches come no faster than
@@ -16,25 +17,14 @@
  * file with a writer is passed over: the kernel would make us wait for its inode.
  *
  * poll(2) needs none of this: waiters are woken at once by notify_changed().
- *
- * The thread works relative to the root of the mount (its own working
- * directory, entered for each batch, after checking that it is our mount and
- * not what lies under or over it), so that it keeps nobody from unmounting.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
-#define LOG_MODULE "fsapi"
 #include "fsapi/fs.h"
 #include "util/cleanup.h"
-#include "util/log.h"
 
 #define EVENTS_MAX 4096u
 #define BATCH_MS   10
@@ -48,7 +38,6 @@ struct event {
 	struct node *dir;  /* a reference */
 	struct machine *m; /* a reference, or NULL */
 	uint64_t id;
-	bool forgotten; /* the kernel no longer has the name */
 	char name[256];
 };
 
@@ -56,7 +45,7 @@ struct notifier {
 	struct fsapi *fs;
 	pthread_t thread;
 	bool started;
-	atomic_int tid;
+	struct hand *hand;
 
 	pthread_mutex_t lock; /* guards what follows, and fields of nodes and handles */
 	pthread_cond_t wake;
@@ -89,7 +78,7 @@ int notifier_open(struct notifier **out, struct fsapi *fs)
 	pthread_cond_init(&nt->wake, &attr);
 	pthread_condattr_destroy(&attr);
 	*out = nt;
-	return 0;
+	return hand_open(&nt->hand, fs);
 }
 
 static void free_event(struct event *e)
@@ -116,12 +105,13 @@ void notifier_close(struct notifier *nt)
 		nt->events = e->next;
 		free_event(e);
 	}
+	hand_close(nt->hand);
 	pthread_cond_destroy(&nt->wake);
 	pthread_mutex_destroy(&nt->lock);
 	free(nt);
 }
 
-/* --- queueing --------------------------------------------------------------------------------- */
+/* --- queueing ------------------------------------------------------------------------- */
 
 /* With the lock. */
 static void queue_node(struct notifier *nt, struct node *n)
@@ -272,12 +262,11 @@ void notifier_stats(struct notifier *nt, struct notifier_stats *stats)
 	    (struct notifier_stats){.queued = nt->queued, .dropped = nt->dropped, .sent = nt->sent};
 }
 
-/* --- what the handlers ask
- * ------------------------------------------------------------------------ */
+/* --- what the handlers ask ------------------------------------------------------------ */
 
 bool notifier_is(struct notifier *nt, pid_t pid)
 {
-	return pid != 0 && atomic_load(&nt->tid) == pid;
+	return hand_is(nt->hand, pid);
 }
 
 bool notifier_makes(struct notifier *nt, struct node *dir, const char *name)
@@ -294,39 +283,9 @@ struct node *notifier_ghost(struct notifier *nt, struct node *dir, const char *n
 	return node_ref(nt->ghost);
 }
 
-/* --- the thread's work, with no lock held
- * ------------------------------------------------------------ */
+/* --- the thread's work, with no lock held --------------------------------------------- */
 
-/* statx(2)'s number of a mount, which is never used again where the kernel is new enough. */
-int mount_identity(int fd, const char *path, uint64_t *id)
-{
-#ifndef STATX_MNT_ID_UNIQUE
-#define STATX_MNT_ID_UNIQUE 0x4000U
-#endif
-	struct statx stx;
-
-	if (statx(fd, path, AT_EMPTY_PATH | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT,
-		  STATX_MNT_ID_UNIQUE, &stx) < 0)
-		return -errno;
-	if (stx.stx_mask & STATX_MNT_ID_UNIQUE)
-		*id = stx.stx_mnt_id;
-	else
-		*id = (uint64_t)stx.stx_dev_major << 32 | stx.stx_dev_minor;
-	return 0;
-}
-
-static bool enter_mount(struct notifier *nt)
-{
-	_cleanup_close_ int fd =
-	    open(nt->fs->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	uint64_t id;
-
-	if (fd < 0 || mount_identity(fd, "", &id) < 0 || id != nt->fs->mount_id)
-		return false;
-	return fchdir(fd) == 0;
-}
-
-/* The handlers meet the thread's requests and know them by this. */
+/* What the handlers find when they meet the hand's requests. */
 static void doing(struct notifier *nt, struct node *dir, const char *name, bool makes,
 		  struct node *ghost)
 {
@@ -357,12 +316,10 @@ static void tell_made(struct notifier *nt, struct node *dir, const char *name)
 	if (child_path(dir, name, path, sizeof(path)) < 0)
 		return;
 	doing(nt, dir, name, true, NULL);
-	/* Whoever looked it up meanwhile made the name known: then mkdir(2) is refused. */
-	for (int try = 0; try < 3; try++) {
-		wire_forget_name(dir, name);
-		if (mkdir(path, 0755) == 0 || errno != EEXIST)
+	/* Another lookup between the hand's and its mkdir makes the name known again. */
+	for (int try = 0; try < 3; try++)
+		if (hand_do(nt->hand, HAND_MKDIR, path) != -EEXIST)
 			break;
-	}
 	doing(nt, NULL, "", false, NULL);
 }
 
@@ -382,9 +339,17 @@ static void tell_gone(struct notifier *nt, struct node *dir, uint64_t id, const 
 		return;
 	scratch_clear(ghost);
 	doing(nt, dir, name, false, ghost);
-	if (rmdir(path) < 0)
-		wire_forget_name(dir, name);
+	hand_do(nt->hand, HAND_RMDIR, path);
 	doing(nt, NULL, "", false, NULL);
+}
+
+/* The kernel looks a name up anew that is to be made; it is there, so nothing is made. */
+static void tell_name(struct notifier *nt, struct node *dir, const char *name)
+{
+	char path[1024];
+
+	if (child_path(dir, name, path, sizeof(path)) == 0)
+		hand_do(nt->hand, HAND_MKDIR, path);
 }
 
 /* Names are asked for only now: the model may not be asked when it tells of a change. */
@@ -403,19 +368,19 @@ static void tell_event(struct notifier *nt, struct event *e)
 	const struct dir_ops *ops = node_dir(e->dir)->ops;
 	struct child child = {0};
 	char name[256];
-	bool exists;
+	bool exists, same;
 
+	event_name(e, name);
 	if (e->kind == EVENT_NAME) {
-		wire_forget_name(e->dir, e->name);
+		tell_name(nt, e->dir, name);
 		return;
 	}
-	event_name(e, name);
 	exists = ops && ops->find(e->dir, name, &child) == 0;
-	exists = exists && child.id == e->id && e->kind == EVENT_CHILD;
+	same = exists && child.id == e->id && e->kind == EVENT_CHILD;
 	child_release(&child);
-	if (exists)
+	if (same)
 		tell_made(nt, e->dir, name);
-	else
+	else if (!exists) /* else another has the name by now, and its maker told of it */
 		tell_gone(nt, e->dir, e->id, name);
 }
 
@@ -451,50 +416,12 @@ static void tell_node(struct notifier *nt, struct node *n)
 	}
 	if (node_path(n, path, sizeof(path)) < 0)
 		return;
-	/* A plain user may not write what is read-only where the kernel checks: IN_ATTRIB, then. */
-	if (truncate(path, 0) < 0 && errno == EACCES)
-		utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW);
+	hand_do(nt->hand, HAND_TOUCH, path);
 	if (n->row->kind == &kind_command)
 		command_notified(n);
 }
 
-/* The first name that is gone and that the kernel still has. With the lock. */
-static struct event *unforgotten(struct notifier *nt)
-{
-	for (struct event *e = nt->events; e; e = e->next)
-		if (e->kind == EVENT_GONE && !e->forgotten)
-			return e;
-	return NULL;
-}
-
-void notify_settle(struct notifier *nt)
-{
-	for (;;) {
-		struct event copy, *e;
-		char name[256];
-
-		pthread_mutex_lock(&nt->lock);
-		e = unforgotten(nt);
-		if (e) {
-			e->forgotten = true;
-			copy = *e;
-			node_ref(copy.dir);
-			if (copy.m)
-				machine_get(copy.m);
-		}
-		pthread_mutex_unlock(&nt->lock);
-		if (!e)
-			return;
-		event_name(&copy, name);
-		wire_forget_name(copy.dir, name);
-		node_put(copy.dir);
-		if (copy.m)
-			machine_put(copy.m);
-	}
-}
-
-/* --- the thread
- * ------------------------------------------------------------------------------------------ */
+/* --- the thread ----------------------------------------------------------------------- */
 
 /* Takes one piece of what was queued when the batch began. */
 static bool take(struct notifier *nt, struct event **e, struct node **n)
@@ -525,23 +452,18 @@ static bool take(struct notifier *nt, struct event **e, struct node **n)
 
 static void run_batch(struct notifier *nt)
 {
-	bool inside = enter_mount(nt);
 	struct event *e;
 	struct node *n;
 
 	while (take(nt, &e, &n)) {
 		if (e) {
-			if (inside)
-				tell_event(nt, e);
+			tell_event(nt, e);
 			free_event(e);
 		} else {
-			if (inside)
-				tell_node(nt, n);
+			tell_node(nt, n);
 			node_put(n);
 		}
 	}
-	if (inside && chdir("/") < 0)
-		log_warn("chdir(/): %s", strerror(errno));
 }
 
 /* Until something is queued; false at the end. */
@@ -561,12 +483,6 @@ static void *notifier_thread(void *arg)
 	struct timespec next = {0};
 
 	pthread_setname_np(pthread_self(), "notify");
-	atomic_store(&nt->tid, (int)syscall(SYS_gettid));
-	if (unshare(CLONE_FS) < 0) {
-		log_error("a working directory of the notifier's own: %s; watchers hear nothing",
-			  strerror(errno));
-		return NULL;
-	}
 	while (wait_for_work(nt, &next)) {
 		run_batch(nt);
 		clock_gettime(CLOCK_MONOTONIC, &next);
@@ -581,8 +497,11 @@ static void *notifier_thread(void *arg)
 
 int notifier_start(struct notifier *nt)
 {
-	int r = pthread_create(&nt->thread, NULL, notifier_thread, nt);
+	int r = hand_start(nt->hand);
 
+	if (r < 0)
+		return r;
+	r = pthread_create(&nt->thread, NULL, notifier_thread, nt);
 	nt->started = r == 0;
 	return -r;
 }
@@ -596,4 +515,5 @@ void notifier_stop(struct notifier *nt)
 	if (nt->started)
 		pthread_join(nt->thread, NULL);
 	nt->started = false;
+	hand_stop(nt->hand);
 }

@@ -41,8 +41,7 @@ bool own_is(struct node *dir)
 	return false;
 }
 
-/* --- finding nodes
- * -------------------------------------------------------------------------------- */
+/* --- finding nodes -------------------------------------------------------------------- */
 
 /* A row of @dir by name, if somebody knows its node. */
 static struct node *known_row(struct node *dir, const char *name)
@@ -77,8 +76,13 @@ static void rows_changed(struct node *dir, int aspect)
 	}
 }
 
-/* --- machines
- * ----------------------------------------------------------------------------------------- */
+static void forget_attr(struct node *n)
+{
+	if (node_known(n))
+		wire_forget_attr(n);
+}
+
+/* --- machines ------------------------------------------------------------------------- */
 
 static void machine_came_or_went(struct fsapi *fs, struct machine *m, bool gone, const char *name)
 {
@@ -102,6 +106,8 @@ static void machine_added(void *arg, struct machine *m)
 
 static void machine_removed(void *arg, struct machine *m)
 {
+	/* Its name may be known a while longer, but whoever asks is told ENOENT at once. */
+	nodes_of_machine(arg, m, forget_attr);
 	machine_came_or_went(arg, m, true, NULL);
 }
 
@@ -136,13 +142,6 @@ static void disk_changed(struct node *mdir, const char *name)
 	rows_changed(disk, ASPECT_DISK);
 }
 
-/* All of a machine's files have its directory's owner and take their mode from it. */
-static void access_changed(struct node *n)
-{
-	if (node_known(n))
-		wire_forget_attr(n);
-}
-
 static void machine_aspect_changed(void *arg, struct machine *m, enum machine_aspect aspect,
 				   const char *name)
 {
@@ -153,8 +152,8 @@ static void machine_aspect_changed(void *arg, struct machine *m, enum machine_as
 	if (!mdir)
 		return;
 	switch ((int)aspect) {
-	case ASPECT_ACCESS:
-		nodes_of_machine(fs, m, access_changed);
+	case ASPECT_ACCESS: /* of its directory, and so of all in it */
+		nodes_of_machine(fs, m, forget_attr);
 		return;
 	case ASPECT_DISKS:
 		disk_came_or_went(mdir, name);
@@ -185,8 +184,7 @@ static void events_grew(void *arg)
 		notify_changed(n);
 }
 
-/* --- jobs: in jobs/ of the root and of their machine
- * ------------------------------------------------------ */
+/* --- jobs: in jobs/ of the root and of their machine ---------------------------------- */
 
 static void with_job_dirs(struct fsapi *fs, const struct job *job,
 			  void (*fn)(struct node *dir, uint64_t id))

@@ -44,7 +44,7 @@ struct scratch {
 static const struct row scratch_row = {.kind = &kind_scratch, .mode = 0600};
 static const struct row scratch_link_row = {.kind = &kind_scratch_link, .mode = 0777};
 
-/* --- names ------------------------------------------------------------------------------ */
+/* --- names ---------------------------------------------------------------------------- */
 
 static bool all(const char *s, const char *of)
 {
@@ -94,7 +94,7 @@ bool scratch_name(const char *name)
 	return strlen(dot) == 7 && all(dot + 1, alnum); /* rsync's .NAME.XXXXXX */
 }
 
-/* --- the list ------------------------------------------------------------------------------ */
+/* --- the list ------------------------------------------------------------------------- */
 
 static struct scratch *find(struct node *dir, const char *name)
 {

@@ -45,7 +45,7 @@ static const struct row stats_row = {
     .help = "its counters",
 };
 
-/* --- disks/ ----------------------------------------------------------------------------------- */
+/* --- disks/ --------------------------------------------------------------------------- */
 
 static void disk_child(struct node *dir, const char *name, struct child *child)
 {

@@ -60,8 +60,7 @@ static const struct row job_rows[] = {
      .help = "why it failed"},
 };
 
-/* --- jobs/
- * ----------------------------------------------------------------------------------------- */
+/* --- jobs/ ---------------------------------------------------------------------------- */
 
 static void job_child(struct node *dir, struct job *job, struct child *child)
 {

@@ -97,8 +97,7 @@ static const struct log_ops console_ops = {
 
 static const struct log_ops console_old_ops = {.open = console_open, .stat = console_stat};
 
-/* --- memory and core
- * ------------------------------------------------------------------------------ */
+/* --- memory and core ------------------------------------------------------------------ */
 
 /* Without a VMM both are empty files, which copiers can read. */
 static int memory_open(struct handle *h, struct err *err)
@@ -133,8 +132,7 @@ static uint64_t core_size(struct node *n)
 static const struct blob_ops memory_ops = {.open = memory_open, .size = memory_size};
 static const struct blob_ops core_ops = {.open = core_open, .size = core_size};
 
-/* --- the table
- * ------------------------------------------------------------------------------------- */
+/* --- the table ------------------------------------------------------------------------ */
 
 static const struct row before_keys[] = {
     {.name = "README",

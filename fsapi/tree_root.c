@@ -137,7 +137,7 @@ static const struct row root_rows[] = {
      .help = "mkdir defines one, rmdir undefines it, mv renames it"},
 };
 
-/* --- machines/ ------------------------------------------------------------------------------ */
+/* --- machines/ ------------------------------------------------------------------------ */
 
 static void machine_child(struct node *dir, struct machine *m, struct child *child)
 {
@@ -230,7 +230,7 @@ int tree_root_build(struct dir dirs[DIR_MAX])
 	return 0;
 }
 
-/* --- all tables ------------------------------------------------------------------------------ */
+/* --- all tables ----------------------------------------------------------------------- */
 
 int dir_add_rows(struct dir *d, const struct row *rows, size_t n)
 {

@@ -723,7 +723,7 @@ void machine_core_close(struct machine_core *core)
 	(void)core;
 }
 
-/* --- no jobs ---------------------------------------------------------------------------------- */
+/* --- no jobs -------------------------------------------------------------------------- */
 
 const char *job_state_name(enum job_state state)
 {

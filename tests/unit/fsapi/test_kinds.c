@@ -96,7 +96,7 @@ static void error_says(struct fixture *f, const char *wanted)
 	handle_free(h);
 }
 
-/* --- attributes ------------------------------------------------------------------------------- */
+/* --- attributes ----------------------------------------------------------------------- */
 
 static void an_attribute_is_set_at_write(void **state)
 {
@@ -265,8 +265,7 @@ static void truncation_begins_anew(void **state)
 	handle_free(h);
 }
 
-/* --- commands, logs
- * --------------------------------------------------------------------------------- */
+/* --- commands, logs ------------------------------------------------------------------- */
 
 static void each_line_is_a_command(void **state)
 {

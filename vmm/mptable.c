@@ -22,8 +22,9 @@
 #define TABLE_BIOS	 0xf0000
 #define TABLE_BIOS_END	 0x100000
 
-#define BUS_ISA 0
-#define BUS_PCI 1
+/* Kernels take the id of a PCI bus for its number. */
+#define BUS_PCI 0
+#define BUS_ISA 1
 
 #define APIC_VERSION 0x14
 #define IOAPIC_ID    0 /* as its register says after reset */
@@ -150,7 +151,7 @@ static void add_interrupts(struct table *t)
 
 static void make_table(struct table *t, unsigned cpus)
 {
-	const struct mp_bus buses[] = {{1, BUS_ISA, "ISA   "}, {1, BUS_PCI, "PCI   "}};
+	const struct mp_bus buses[] = {{1, BUS_PCI, "PCI   "}, {1, BUS_ISA, "ISA   "}};
 	const struct mp_ioapic ioapic = {2, IOAPIC_ID, IOAPIC_VER, 1, LAYOUT_IOAPIC};
 	struct mp_head head = {
 	    .signature = "PCMP",

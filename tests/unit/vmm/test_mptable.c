@@ -51,7 +51,7 @@ static void count_interrupt(struct counts *n, const uint8_t *e)
 	unsigned pin = e[7], irq = e[5], flags = (unsigned)(e[2] | e[3] << 8);
 
 	assert_int_equal(e[1], 0);
-	if (e[4] == 0) {
+	if (e[4] == 1) {
 		assert_int_equal(pin, irq == 0 ? 2 : irq);
 		assert_int_equal(flags, irq == LAYOUT_IRQ_SCI ? 0xd : 0);
 		n->isa++;
@@ -78,7 +78,8 @@ static struct counts count(const uint8_t *table)
 			n.cpus++;
 			e += 20;
 			continue;
-		case 1:
+		case 1: /* the PCI bus's id is its number */
+			assert_memory_equal(e + 2, e[1] == 0 ? "PCI   " : "ISA   ", 6);
 			n.buses++;
 			break;
 		case 2:

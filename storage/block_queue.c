@@ -133,7 +133,8 @@ unsigned block_queue_run(struct block_queue *queue)
 
 void block_queue_drain(struct block_queue *queue)
 {
-	block_queue_kick(queue);
+	/* No need to make the descriptor readable for what is done right here. */
+	queue->engine->kick(queue);
 	for (block_queue_run(queue); queue->under_way; block_queue_run(queue))
 		if (!has_local_work(queue))
 			queue->engine->wait(queue);

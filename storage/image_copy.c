@@ -15,6 +15,7 @@
 #include "storage/qcow2_int.h"
 
 #define PIECE	    (2u << 20)
+#define BITE	    (512u << 10) /* or a cluster, where that is more */
 #define THREADS_MAX 16
 
 struct copy {
@@ -23,10 +24,12 @@ struct copy {
 	const struct image_copy *params;
 	const struct image_job *job;
 	uint64_t total;
+	uint64_t bite;	   /* read and written at once */
 	uint64_t grain;	   /* zeroes are looked for in units of this */
 	bool write_zeroes; /* what is not written would not read as zeroes */
 	/* all threads */
 	pthread_mutex_t lock;
+	struct block_extent extent; /* what is left of the one at ->next */
 	uint64_t next, finished;
 	int result;
 };
@@ -109,54 +112,66 @@ static int put_range(struct copier *t, uint64_t offset, uint8_t *data, uint64_t 
 static int copy_extent(struct copier *t, uint64_t offset, const struct block_extent *e)
 {
 	struct copy *c = t->copy;
-	int r;
+	uint64_t at, n;
+	int r = 0;
 
 	if (!e->own && !c->params->whole_chain)
 		return 0;
 	if (e->zero)
 		return put_zeroes(t, offset, e->bytes);
-	r = block_pread(t->queue, c->from, t->buf, e->bytes, offset);
-	return r ? r : put_range(t, offset, t->buf, e->bytes);
-}
-
-/* With compression whole clusters are needed: data and zeroes are read alike. */
-static int copy_piece(struct copier *t, uint64_t offset, uint64_t bytes)
-{
-	struct copy *c = t->copy;
-	struct block_extent e;
-	uint64_t end = offset + bytes;
-	int r = 0;
-
-	for (; offset < end && !r; offset += e.bytes) {
-		r = block_status(c->from, offset, end - offset, &e);
-		if (!r && c->packed_to && e.bytes < end - offset) {
-			uint64_t cluster = c->packed_to->cluster_bytes;
-
-			if ((offset + e.bytes) % cluster) {
-				e.bytes =
-				    min_u64(round_up(offset + e.bytes, cluster), end) - offset;
-				e.zero = false;
-				e.own = true;
-			}
-		}
+	/* In bites that stay in the processor's cache between reading and writing. */
+	for (at = 0; at < e->bytes && !r; at += n) {
+		n = min_u64(e->bytes - at, c->bite - (offset + at) % c->bite);
+		r = block_pread(t->queue, c->from, t->buf, n, offset + at);
 		if (!r)
-			r = copy_extent(t, offset, &e);
+			r = put_range(t, offset + at, t->buf, n);
 	}
 	return r;
 }
 
 /* --- threads ------------------------------------------------------------------------------ */
 
-static bool take_piece(struct copy *c, uint64_t *offset, uint64_t *bytes)
+/*
+ * Looks how the source goes on. With compression whole clusters are needed: one
+ * that is data and zero, or from two images, is read as data.
+ */
+static int next_extent(struct copy *c)
+{
+	struct block_extent *e = &c->extent;
+	uint64_t unit = c->packed_to ? c->packed_to->cluster_bytes : 1, end;
+	int r = block_status(c->from, c->next, c->total - c->next, e);
+
+	if (r < 0)
+		return r;
+	end = c->next + e->bytes;
+	if (end % unit && end < c->total) {
+		if (e->bytes > unit) {
+			e->bytes = end / unit * unit - c->next;
+		} else {
+			e->bytes = min_u64(round_up(end, unit), c->total) - c->next;
+			e->zero = false;
+			e->own = true;
+		}
+	}
+	return 0;
+}
+
+/* The next piece of the disk that is all alike. */
+static bool take_piece(struct copy *c, uint64_t *offset, struct block_extent *piece)
 {
 	LOCK_SCOPE(&c->lock);
 	if (!c->result && c->job && cancel_requested(c->job->cancel))
 		c->result = -ECANCELED;
+	if (!c->result && c->next < c->total && !c->extent.bytes)
+		c->result = next_extent(c);
 	if (c->result || c->next >= c->total)
 		return false;
 	*offset = c->next;
-	*bytes = min_u64(PIECE, c->total - c->next);
-	c->next += *bytes;
+	*piece = c->extent;
+	if (!piece->zero)
+		piece->bytes = min_u64(piece->bytes, PIECE - c->next % PIECE);
+	c->next += piece->bytes;
+	c->extent.bytes -= piece->bytes;
 	return true;
 }
 
@@ -173,10 +188,11 @@ static void piece_done(struct copy *c, uint64_t bytes, int r)
 static void *copier_main(void *arg)
 {
 	struct copier *t = arg;
-	uint64_t offset, bytes;
+	struct block_extent piece;
+	uint64_t offset;
 
-	while (take_piece(t->copy, &offset, &bytes))
-		piece_done(t->copy, bytes, copy_piece(t, offset, bytes));
+	while (take_piece(t->copy, &offset, &piece))
+		piece_done(t->copy, piece.bytes, copy_extent(t, offset, &piece));
 	return NULL;
 }
 
@@ -268,6 +284,7 @@ int image_copy(struct block *to, struct block *from, const struct image_copy *pa
 	if (params->compress && q->external)
 		return err_set(err, -EINVAL, "data files are not compressed");
 	c.packed_to = params->compress ? q : NULL;
+	c.bite = q ? max_u64(BITE, q->cluster_bytes) : BITE;
 	c.grain = c.packed_to ? q->cluster_bytes : 4096;
 	c.write_zeroes = q && q->backing;
 	if (!q) {

@@ -42,6 +42,7 @@ struct fake_vm {
 	} kicks[256];
 	unsigned n_kicks, routes;
 	int ends; /* calls of vm_end() */
+	enum vm_end last_end;
 	/* the console */
 	char output[65536];
 	size_t output_len;
@@ -67,9 +68,9 @@ static inline struct fake_vm *fake(struct vm *vm)
 
 void vm_end(struct vm *vm, enum vm_end end, const char *fmt, ...)
 {
-	(void)end;
 	(void)fmt;
 	fake(vm)->ends++;
+	fake(vm)->last_end = end;
 }
 
 int vm_ioeventfd(struct vm *vm, enum bus_kind kind, uint64_t addr, unsigned len, bool match,

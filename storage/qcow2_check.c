@@ -205,10 +205,21 @@ static int walk_l2(struct check *c, uint64_t l1_index, uint64_t offset, uint8_t 
 	return r;
 }
 
+/* Can an L2 table be there? Each has its own place in the file. */
+static bool table_plausible(struct check *c, uint64_t entry, const struct cluster_set *seen)
+{
+	uint64_t offset = entry & QCOW2_OFFSET_MASK;
+
+	return !(entry & QCOW2_L1_RESERVED) && offset % c->q->cluster_bytes == 0 &&
+	       offset < block_size(c->q->file) &&
+	       !cluster_set_has(seen, offset >> c->q->cluster_bits);
+}
+
 /* An L1 table in host order, active or a snapshot's. */
 static int walk_l1(struct check *c, uint64_t *l1, uint32_t n, bool active)
 {
 	_cleanup_free_ uint8_t *buf = malloc(c->q->cluster_bytes);
+	_cleanup_(cluster_set_free) struct cluster_set seen = {0};
 	uint32_t i;
 	int r = 0;
 
@@ -219,7 +230,7 @@ static int walk_l1(struct check *c, uint64_t *l1, uint32_t n, bool active)
 
 		if (!l1[i])
 			continue;
-		if ((l1[i] & QCOW2_L1_RESERVED) || offset % c->q->cluster_bytes) {
+		if (!table_plausible(c, l1[i], &seen)) {
 			bad(c, "L1 entry", i, l1[i]);
 			if (active && c->params->fix_errors) {
 				l1[i] = 0;
@@ -231,6 +242,8 @@ static int walk_l1(struct check *c, uint64_t *l1, uint32_t n, bool active)
 		if (!offset)
 			continue;
 		r = mark(c, offset, c->q->cluster_bytes);
+		if (r >= 0)
+			r = cluster_set_add(&seen, offset >> c->q->cluster_bits);
 		if (r >= 0)
 			r = walk_l2(c, i, offset, buf, active);
 	}
@@ -318,7 +331,7 @@ static int walk_reftable(struct check *c)
 
 		if (!offset)
 			continue;
-		if (!qcow2_host_ok(q, offset)) {
+		if (!qcow2_host_ok(q, offset) || offset >= block_size(q->file)) {
 			bad(c, "refcount table entry", i, offset);
 			c->rebuild = true;
 			continue;
@@ -389,8 +402,8 @@ static int compare_stored(struct check *c)
 	uint32_t *count;
 	int r = 0;
 
-	for (block = 0; block < q->reftable_entries && !r; block++) {
-		if (!q->reftable[block] || !qcow2_host_ok(q, q->reftable[block]))
+	for (block = 0; block < q->reftable_entries && !r && !c->rebuild; block++) {
+		if (!q->reftable[block])
 			continue;
 		for (i = 0; i < per_block && !r; i++) {
 			uint64_t cluster = block * per_block + i;

@@ -158,9 +158,12 @@ static int inspect(struct qcow2 *q, uint64_t guest, bool *in_place, bool *reuse,
 {
 	int r = qcow2_map(q, guest, bytes, true, map);
 
+	*in_place = *reuse = false;
+	if (r < 0)
+		return r;
 	*in_place = map->kind == MAP_DATA && map->copied;
 	*reuse = map->kind != MAP_COMPRESSED && map->has_host && map->copied;
-	return r;
+	return 0;
 }
 
 /* How many clusters from the first on may go together: all need a new place. Under meta. */

@@ -60,6 +60,7 @@ struct pci_msix {
 	struct pci_msix_entry *entries;
 	unsigned n, bar, cap; /* constant */
 	bool enabled, all_masked;
+	bool complained; /* of KVM refusing a route: once */
 };
 
 struct pci_device {

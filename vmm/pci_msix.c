@@ -75,8 +75,10 @@ static int route(struct pci_device *dev, struct pci_msix_entry *e)
 	if (r == 0)
 		r = irq_msi_route(dev->vm, e->msi, e->address, e->data);
 	if (r < 0) {
-		log_warn("PCI slot %u: an MSI-X vector cannot be routed: %s", dev->slot,
-			 err_name(r));
+		if (!dev->msix.complained)
+			log_warn("PCI slot %u: an MSI-X vector cannot be routed: %s", dev->slot,
+				 err_name(r));
+		dev->msix.complained = true;
 		return r;
 	}
 	e->routed_address = e->address;

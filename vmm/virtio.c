@@ -78,6 +78,12 @@ bool virtio_queue_live(const struct virtio_queue *queue)
 	return queue->lane->active && !queue->lane->paused && queue->enabled && !queue->ring.broken;
 }
 
+void virtio_serve(struct virtio_queue *queue)
+{
+	queue->budget = queue->ring.size;
+	queue->dev->ops->notify(queue);
+}
+
 void virtio_kick(struct virtio_queue *queue)
 {
 	eventfd_write(queue->kick.fd, 1);
@@ -90,7 +96,7 @@ static void kicked(struct iothread_source *source)
 	if (!virtio_queue_live(queue))
 		return;
 	stats_add(queue->dev->notifications, 1);
-	queue->dev->ops->notify(queue);
+	virtio_serve(queue);
 }
 
 /* What came while the lane did not look. */
@@ -100,7 +106,7 @@ static void lane_look(struct virtio_lane *lane)
 		struct virtio_queue *queue = &lane->dev->queues[i];
 
 		if (virtio_queue_live(queue))
-			lane->dev->ops->notify(queue);
+			virtio_serve(queue);
 	}
 }
 
@@ -178,13 +184,28 @@ void virtio_resume(struct device *device)
 
 int virtio_pop(struct virtio_queue *queue, struct iovec *iov, struct virtqueue_chain *chain)
 {
-	if (queue->ring.broken)
+	if (queue->ring.broken || !queue->budget)
 		return -EAGAIN;
+	queue->budget--;
 	if (virtqueue_pop(&queue->ring, iov, chain) == 0)
 		return 0;
 	if (queue->ring.broken)
 		virtio_queue_fail(queue, queue->ring.broken_why);
 	return -EAGAIN;
+}
+
+/*
+ * A driver that makes chains available as fast as they are taken must not keep the
+ * lane from its other queues, nor from being stopped: then the queue kicks itself.
+ */
+bool virtio_notify_on(struct virtio_queue *queue)
+{
+	if (!virtqueue_notify_on(&queue->ring))
+		return false;
+	if (queue->budget)
+		return true;
+	virtio_kick(queue);
+	return false;
 }
 
 void virtio_publish(struct virtio_queue *queue)

@@ -49,6 +49,7 @@ struct virtio_queue {
 	uint64_t desc, avail, used;
 	/* the lane's, while it runs */
 	struct virtqueue ring;
+	unsigned budget; /* chains that may yet be taken before others get their turn */
 };
 
 struct virtio_lane {
@@ -131,8 +132,14 @@ void virtio_resume(struct device *device);
 
 /* --- for devices, on a lane ------------------------------------------------------------------- */
 
-/* virtqueue_pop(); a driver's fault is dealt with and looks like an empty queue (-EAGAIN). */
+/*
+ * virtqueue_pop(), for ops->notify(). A driver's fault is dealt with and looks like an
+ * empty queue (-EAGAIN); so does, after as many chains as the ring has entries, that
+ * others have their turn first: notify() is called again then.
+ */
 int virtio_pop(struct virtio_queue *queue, struct iovec *iov, struct virtqueue_chain *chain);
+/* virtqueue_notify_on() at the end of a turn: true if there is more to be popped in it. */
+bool virtio_notify_on(struct virtio_queue *queue);
 /* Publishes what was pushed, and raises the interrupt if one is wanted. */
 void virtio_publish(struct virtio_queue *queue);
 static inline bool virtio_negotiated(const struct virtio_device *dev, unsigned feature)
@@ -143,6 +150,8 @@ static inline bool virtio_negotiated(const struct virtio_device *dev, unsigned f
 void virtio_queue_fail(struct virtio_queue *queue, const char *why);
 /* Has ops->notify() called on @queue's lane; any thread. */
 void virtio_kick(struct virtio_queue *queue);
+/* Calls ops->notify() for a new turn: for what a device waits for beside kicks. On its lane. */
+void virtio_serve(struct virtio_queue *queue);
 /* Is the queue served just now? On its lane. */
 bool virtio_queue_live(const struct virtio_queue *queue);
 

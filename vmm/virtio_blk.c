@@ -41,6 +41,7 @@
 #define QUEUES_MAX	16
 #define QUEUES_PER_LANE 4
 #define LANES_MAX	(QUEUES_MAX / QUEUES_PER_LANE)
+#define STATS_PREFIX	42 /* with its NUL; counters' names have 55 bytes, 14 for ".notifications" */
 #define CLASS_CODE	0x018000 /* mass storage, other */
 
 struct blk;
@@ -75,6 +76,7 @@ struct blk_lane {
 };
 
 enum { STAT_OPS, STAT_BYTES, STAT_NS, N_STATS };
+#define N_KINDS (BLK_GET_ID + 1)
 
 struct blk {
 	struct virtio_device virtio;
@@ -86,13 +88,9 @@ struct blk {
 	unsigned n_queues, n_lanes;
 	struct blk_queue queues[QUEUES_MAX];
 	struct blk_lane lanes[LANES_MAX];
-	uint64_t *stats[BLK_GET_ID + 1][N_STATS];
+	uint64_t *stats[N_KINDS][N_STATS]; /* by enum blk_kind */
 	uint64_t *errors;
-};
-
-static const char *const kind_names[] = {
-    [BLK_IN] = "read",	       [BLK_OUT] = "write",	    [BLK_FLUSH] = "flush",
-    [BLK_DISCARD] = "discard", [BLK_WRITE_ZEROES] = "zero", [BLK_GET_ID] = "id",
+	uint64_t uncounted; /* where those go that make no sense */
 };
 
 static uint64_t now_ns(void)
@@ -265,7 +263,7 @@ static void blk_notify(struct virtio_queue *virtio)
 			slot = slot_take(queue);
 		}
 		slot_give_back(slot);
-	} while (virtqueue_notify_on(&virtio->ring));
+	} while (virtio_notify_on(virtio));
 }
 
 /* --- lanes
@@ -471,23 +469,45 @@ static int open_disk(struct blk *blk, const struct vm_disk_config *disk, struct 
 	return 0;
 }
 
-static void make_counters(struct blk *blk, const char *disk)
+static const struct {
+	enum blk_kind kind;
+	unsigned stat;
+	const char *name;
+} counters[] = {
+    {BLK_IN, STAT_OPS, "read_ops"},
+    {BLK_IN, STAT_BYTES, "read_bytes"},
+    {BLK_IN, STAT_NS, "read_ns"},
+    {BLK_OUT, STAT_OPS, "write_ops"},
+    {BLK_OUT, STAT_BYTES, "write_bytes"},
+    {BLK_OUT, STAT_NS, "write_ns"},
+    {BLK_FLUSH, STAT_OPS, "flush_ops"},
+    {BLK_FLUSH, STAT_NS, "flush_ns"},
+    {BLK_DISCARD, STAT_OPS, "discard_ops"},
+    {BLK_DISCARD, STAT_BYTES, "discard_bytes"},
+    {BLK_DISCARD, STAT_NS, "discard_ns"},
+    {BLK_WRITE_ZEROES, STAT_OPS, "zero_ops"},
+    {BLK_WRITE_ZEROES, STAT_BYTES, "zero_bytes"},
+    {BLK_WRITE_ZEROES, STAT_NS, "zero_ns"},
+};
+
+/* @prefix: "disk.NAME", short enough to leave room for any counter's name. */
+static void make_counters(struct blk *blk, const char *prefix)
 {
-	static const char *const suffixes[N_STATS] = {"ops", "bytes", "ns"};
 	struct stats *stats = blk->virtio.dev.vm->stats;
 
-	for (unsigned kind = 0; kind < nitems(blk->stats); kind++) {
+	for (unsigned kind = 0; kind < N_KINDS; kind++) {
 		for (unsigned i = 0; i < N_STATS; i++)
-			blk->stats[kind][i] = stats_counter(stats, "disk.%s.%s_%s", disk,
-							    kind_names[kind], suffixes[i]);
+			blk->stats[kind][i] = &blk->uncounted;
 	}
-	blk->errors = stats_counter(stats, "disk.%s.errors", disk);
+	for (size_t i = 0; i < nitems(counters); i++)
+		blk->stats[counters[i].kind][counters[i].stat] =
+		    stats_counter(stats, "%s.%s", prefix, counters[i].name);
+	blk->errors = stats_counter(stats, "%s.errors", prefix);
 }
 
-static int make_queues(struct blk *blk, const char *disk, struct err *err)
+static int make_queues(struct blk *blk, const char *disk, const char *prefix, struct err *err)
 {
 	struct iothread *threads[LANES_MAX];
-	char stats_name[VMM_NAME_MAX + 8];
 	unsigned n_lanes = (blk->n_queues + QUEUES_PER_LANE - 1) / QUEUES_PER_LANE;
 	int r;
 
@@ -502,9 +522,8 @@ static int make_queues(struct blk *blk, const char *disk, struct err *err)
 			return r;
 		threads[i] = blk->lanes[i].thread;
 	}
-	snprintf(stats_name, sizeof(stats_name), "disk.%s", disk);
 	return virtio_init(&blk->virtio, blk->virtio.dev.vm, &blk_ops, VIRTIO_ID_BLOCK,
-			   blk->n_queues, QUEUE_SIZE, CHAIN_MAX, threads, n_lanes, stats_name, err);
+			   blk->n_queues, QUEUE_SIZE, CHAIN_MAX, threads, n_lanes, prefix, err);
 }
 
 /* Behind virtio_init(): on error the caller ends virtio. */
@@ -532,7 +551,7 @@ static int create_one(struct vm *vm, unsigned index, struct err *err)
 	struct blk *blk = calloc(1, sizeof(*blk));
 	unsigned queues =
 	    disk->queues ? disk->queues : (vm->config->cpus < 4 ? vm->config->cpus : 4);
-	char name[VMM_NAME_MAX];
+	char name[VMM_NAME_MAX], prefix[STATS_PREFIX];
 	int r;
 
 	if (!blk)
@@ -540,10 +559,11 @@ static int create_one(struct vm *vm, unsigned index, struct err *err)
 	blk->virtio.dev.vm = vm;
 	blk->n_queues = queues < 1 ? 1 : queues > QUEUES_MAX ? QUEUES_MAX : queues;
 	memcpy(blk->serial, disk->name, strnlen(disk->name, sizeof(blk->serial)));
-	make_counters(blk, disk->name);
+	snprintf(prefix, sizeof(prefix), "disk.%s", disk->name);
+	make_counters(blk, prefix);
 	r = open_disk(blk, disk, err);
 	if (r == 0)
-		r = make_queues(blk, disk->name, err);
+		r = make_queues(blk, disk->name, prefix, err);
 	if (r < 0) {
 		blk_free(blk);
 		return r;

@@ -52,7 +52,7 @@ static void transmit(struct vconsole *con, struct virtio_queue *queue)
 			}
 			virtqueue_push(&queue->ring, chain.head, 0);
 		}
-	} while (virtqueue_notify_on(&queue->ring));
+	} while (virtio_notify_on(queue));
 }
 
 /* Moves waiting input into one chain; how many bytes. */
@@ -96,7 +96,7 @@ static void receive(struct vconsole *con, struct virtio_queue *queue)
 			}
 			virtqueue_push(&queue->ring, chain.head, done);
 		}
-	} while (virtqueue_notify_on(&queue->ring));
+	} while (virtio_notify_on(queue));
 }
 
 static void console_notify(struct virtio_queue *queue)
@@ -128,7 +128,7 @@ static void input_ready(struct iothread_source *source)
 	struct virtio_queue *queue = &con->virtio.queues[QUEUE_RX];
 
 	if (virtio_queue_live(queue))
-		console_notify(queue);
+		virtio_serve(queue);
 }
 
 static void console_activated(struct virtio_device *dev)

@@ -100,7 +100,7 @@ static void rng_notify(struct virtio_queue *queue)
 				virtio_queue_fail(queue, "entropy request without a buffer");
 			virtqueue_push(&queue->ring, chain.head, done);
 		}
-	} while (virtqueue_notify_on(&queue->ring) && may_serve(rng));
+	} while (virtio_notify_on(queue) && may_serve(rng));
 	virtio_publish(queue);
 }
 
@@ -112,7 +112,7 @@ static void timer_ready(struct iothread_source *source)
 
 	if (read(source->fd, &expirations, sizeof(expirations)) == sizeof(expirations) &&
 	    virtio_queue_live(queue))
-		rng_notify(queue);
+		virtio_serve(queue);
 }
 
 static const struct virtio_ops rng_ops = {.notify = rng_notify};

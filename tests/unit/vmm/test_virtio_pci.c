@@ -37,7 +37,7 @@ static void echo_notify(struct virtio_queue *queue)
 		else
 			virtqueue_push(&queue->ring, chain.head, chain.in_bytes);
 	}
-	virtqueue_notify_on(&queue->ring);
+	virtio_notify_on(queue);
 	virtio_publish(queue);
 }
 

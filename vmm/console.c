@@ -118,10 +118,12 @@ int console_attach(struct console *c, int log_fd, int pty_fd, uint64_t log_limit
 	LOCK_SCOPE(&c->flush_lock);
 	if (c->log_fd >= 0)
 		close(c->log_fd);
-	if (c->pty_fd >= 0)
-		close(c->pty_fd);
 	c->log_fd = log_fd;
-	c->pty_fd = pty_fd;
+	if (pty_fd >= 0) {
+		if (c->pty_fd >= 0)
+			close(c->pty_fd);
+		c->pty_fd = pty_fd;
+	}
 	c->log_limit = log_limit;
 	c->log_failed = false;
 	return 0;

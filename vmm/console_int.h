@@ -13,8 +13,8 @@ int console_new(struct console **console, struct stats *stats, int wake_fd);
 void console_free(struct console *console);
 /*
  * From now on output goes to @log_fd (-1: none; opened with O_APPEND) as long
- * as that has less than @log_limit bytes (0: no limit), and to @pty_fd (-1: none). Takes
- * both, unless it fails. What is buffered goes to the old ones.
+ * as that has less than @log_limit bytes (0: no limit), and to @pty_fd (-1: the present one, if
+ * any). Takes both, unless it fails. What is buffered goes to the old ones.
  */
 int console_attach(struct console *console, int log_fd, int pty_fd, uint64_t log_limit);
 /* Writes out what is buffered; console_printed() afterwards. */

@@ -240,11 +240,18 @@ static int watch(struct control *c, int fd, uint32_t events)
 	return epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
+void control_forget_pty(struct control *c)
+{
+	/* Said, not left to close(2): others have this pty open as well. */
+	if (c->polled_pty >= 0)
+		epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, c->polled_pty, NULL);
+	c->polled_pty = -1;
+}
+
 void control_watch_pty(struct control *c)
 {
-	/* The old one was closed, and so left by itself. Edges: a pty without a reader is
-	 * always ready, to say so. */
 	c->polled_pty = console_pty(c->console);
+	/* Edges: a pty whose other side nobody has open is always ready, to say so. */
 	if (c->polled_pty >= 0 && watch(c, c->polled_pty, EPOLLIN | EPOLLET) < 0)
 		log_warn("cannot wait for the pty");
 }

@@ -69,7 +69,8 @@ void control_resume(struct control *c);
 int control_reset(struct control *c, enum vmm_reason reason, const char *text, struct err *err);
 void control_set_state(struct control *c, enum vmm_state state, enum vmm_reason reason,
 		       const char *text);
-/* The console's pty may be another one now. */
+/* Around a change of the console's pty. */
+void control_forget_pty(struct control *c);
 void control_watch_pty(struct control *c);
 /* Writes out the console now. */
 void control_flush(struct control *c);

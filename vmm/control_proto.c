@@ -201,11 +201,12 @@ static int do_console(struct control *c, struct request *req, struct reply *repl
 
 	(void)reply;
 	memcpy(&m, req->body, sizeof(m));
+	control_forget_pty(c);
 	ret = console_attach(c->console, req->fds[0], pty, m.log_limit_bytes);
+	control_watch_pty(c);
 	if (ret < 0)
 		return err_set(err, ret, "the console's pty");
 	req->fds[0] = req->fds[1] = -1;
-	control_watch_pty(c);
 	return 0;
 }
 

@@ -112,17 +112,19 @@ static void show_time(struct rtc *rtc, int64_t seconds)
 {
 	time_t t = (time_t)seconds;
 	struct tm tm;
+	int year; /* as far as the registers can tell it */
 
 	if (!gmtime_r(&t, &tm))
 		return;
+	year = ((tm.tm_year + 1900) % 10000 + 10000) % 10000;
 	rtc->nvram[REG_SECONDS] = encode(rtc, tm.tm_sec > 59 ? 59 : tm.tm_sec);
 	rtc->nvram[REG_MINUTES] = encode(rtc, tm.tm_min);
 	rtc->nvram[REG_HOURS] = encode_hour(rtc, tm.tm_hour);
 	rtc->nvram[REG_WEEKDAY] = encode(rtc, tm.tm_wday + 1);
 	rtc->nvram[REG_DAY] = encode(rtc, tm.tm_mday);
 	rtc->nvram[REG_MONTH] = encode(rtc, tm.tm_mon + 1);
-	rtc->nvram[REG_YEAR] = encode(rtc, tm.tm_year % 100);
-	rtc->nvram[REG_CENTURY] = encode(rtc, (tm.tm_year + 1900) / 100 % 100);
+	rtc->nvram[REG_YEAR] = encode(rtc, year % 100);
+	rtc->nvram[REG_CENTURY] = encode(rtc, year / 100);
 }
 
 /* The moment that stands in the registers; whatever the guest wrote is some moment. */

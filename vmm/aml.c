@@ -210,7 +210,7 @@ size_t aml_resources(struct aml *aml)
 
 void aml_resources_end(struct aml *aml, size_t mark)
 {
-	uint8_t size[9];
+	uint8_t size[9] = {0};
 	struct aml head = {.data = size, .cap = sizeof(size)};
 
 	aml_raw(aml, 0x79, 1); /* end tag; checksum 0: not used */

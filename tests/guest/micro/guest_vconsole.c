@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: ISC
 /*
  * Prints a line on the virtio console and types back what is typed there; 'q'
- * switches off, with a last line on the serial port.
+ * switches off, with a last line on the serial port. What is typed comes here with console=hvc0
+ * on the command line.
  */
 #include "guest_virtio.h"
 

@@ -34,7 +34,7 @@ static struct pci_device *find(struct pci_bus *bus, unsigned bus_number, unsigne
 	return bus->slots[devfn / 8];
 }
 
-/* --- ports ----------------------------------------------------------------------------------- */
+/* --- ports -------------------------------------------------------------------------------- */
 
 /* The device and register that an access to 0xcfc + @data_offset means. */
 static struct pci_device *addressed(struct pci_bus *bus, unsigned data_offset, unsigned *reg)
@@ -82,8 +82,7 @@ static void ports_write(void *opaque, uint64_t offset, unsigned size, uint64_t v
 
 static const struct bus_ops ports_ops = {.read = ports_read, .write = ports_write};
 
-/* --- ECAM (PCI Firmware 3.2 §4.1) --------------------------------------------------------------
- */
+/* --- ECAM (PCI Firmware 3.2 §4.1) --------------------------------------------------------- */
 
 static uint64_t ecam_read(void *opaque, uint64_t offset, unsigned size)
 {
@@ -102,8 +101,7 @@ static void ecam_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
 
 static const struct bus_ops ecam_ops = {.read = ecam_read, .write = ecam_write};
 
-/* --- lines -------------------------------------------------------------------------------------
- */
+/* --- lines -------------------------------------------------------------------------------- */
 
 /* Under bus->lines: KVM hears of a line only when it changes. */
 static void line_update(struct pci_bus *bus, struct pci_device *dev)
@@ -136,8 +134,7 @@ void pci_intx_enable(struct pci_device *dev, bool on)
 	line_update(bus, dev);
 }
 
-/* --- windows and slots ---------------------------------------------------------------------------
- */
+/* --- windows and slots -------------------------------------------------------------------- */
 
 bool pci_window_has(const struct vm *vm, uint64_t addr, uint64_t bytes)
 {
@@ -186,8 +183,7 @@ int pci_device_plug(struct pci_device *dev, unsigned slot, struct err *err)
 	return 0;
 }
 
-/* --- the bridge as a device
- * ------------------------------------------------------------------------ */
+/* --- the bridge as a device --------------------------------------------------------------- */
 
 int pci_bus_thread(struct vm *vm, struct iothread **thread, struct err *err)
 {

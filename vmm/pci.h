@@ -84,7 +84,7 @@ struct pci_id {
 	uint32_t class_code; /* 24 bits */
 };
 
-/* --- for devices (pci_config.c) ------------------------------------------------------------ */
+/* --- for devices (pci_config.c) ----------------------------------------------------------- */
 
 /* Fills in @dev, without BARs and capabilities; it has INTA#. Not yet on the bus. */
 void pci_device_init(struct pci_device *dev, struct vm *vm, const struct pci_device_ops *ops,
@@ -104,7 +104,7 @@ uint64_t pci_bar_read(struct pci_device *dev, unsigned bar, uint64_t offset, uns
 void pci_bar_write(struct pci_device *dev, unsigned bar, uint64_t offset, unsigned size,
 		   uint64_t value);
 
-/* --- MSI-X (pci_msix.c; PCI 3.0 §6.8.2) ----------------------------------------------------- */
+/* --- MSI-X (pci_msix.c; PCI 3.0 §6.8.2) --------------------------------------------------- */
 
 /* A table of @n vectors and its PBA in BAR @bar, which is made here. -ENOMEM. */
 int pci_msix_add(struct pci_device *dev, unsigned bar, unsigned n);
@@ -123,7 +123,7 @@ uint64_t pci_config_read(struct pci_device *dev, unsigned reg, unsigned size);
 void pci_config_write(struct pci_device *dev, unsigned reg, unsigned size, uint64_t value);
 void pci_intx_enable(struct pci_device *dev, bool on);
 
-/* --- the bus (pci.c) ------------------------------------------------------------------------ */
+/* --- the bus (pci.c) ---------------------------------------------------------------------- */
 
 enum {
 	PCI_SLOT_HOST,

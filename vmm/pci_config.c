@@ -84,8 +84,7 @@ unsigned pci_cap_add(struct pci_device *dev, const void *cap, unsigned len)
 	return at;
 }
 
-/* --- BARs --------------------------------------------------------------------------------------
- */
+/* --- BARs --------------------------------------------------------------------------------- */
 
 uint64_t pci_bar_read(struct pci_device *dev, unsigned bar, uint64_t offset, unsigned size)
 {
@@ -175,8 +174,7 @@ static void bars_update(struct pci_device *dev)
 	}
 }
 
-/* --- access -------------------------------------------------------------------------------------
- */
+/* --- access ------------------------------------------------------------------------------- */
 
 static bool touches(unsigned reg, unsigned size, unsigned first, unsigned len)
 {

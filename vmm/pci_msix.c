@@ -132,8 +132,7 @@ bool pci_msix_raise(struct pci_device *dev, unsigned vector)
 	return true;
 }
 
-/* --- the BAR ------------------------------------------------------------------------------------
- */
+/* --- the BAR ------------------------------------------------------------------------------ */
 
 static uint32_t table_dword(const struct pci_msix_entry *e, unsigned at)
 {

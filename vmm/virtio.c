@@ -31,8 +31,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-/* --- faults ------------------------------------------------------------------------------------
- */
+/* --- faults ------------------------------------------------------------------------------- */
 
 /* One line in ten seconds: a guest can reset and fail for ever. */
 static void complain(struct virtio_device *dev, const char *why)
@@ -70,8 +69,7 @@ void virtio_queue_fail(struct virtio_queue *queue, const char *why)
 	fail(queue->dev, why);
 }
 
-/* --- lanes -------------------------------------------------------------------------------------
- */
+/* --- lanes -------------------------------------------------------------------------------- */
 
 bool virtio_queue_live(const struct virtio_queue *queue)
 {
@@ -216,8 +214,7 @@ void virtio_publish(struct virtio_queue *queue)
 	queue->dev->transport->interrupt_queue(queue->dev, queue->index);
 }
 
-/* --- status (§2.1, §3.1)
- * -------------------------------------------------------------------------- */
+/* --- status (§2.1, §3.1) ------------------------------------------------------------------ */
 
 static void queue_forget(struct virtio_queue *queue)
 {
@@ -332,8 +329,7 @@ void virtio_queue_enable(struct virtio_queue *queue)
 	}
 }
 
-/* --- configuration
- * -------------------------------------------------------------------------------- */
+/* --- configuration ------------------------------------------------------------------------ */
 
 uint64_t virtio_config_read(struct virtio_device *dev, uint64_t offset, unsigned size)
 {
@@ -352,8 +348,7 @@ void virtio_config_write(struct virtio_device *dev, uint64_t offset, unsigned si
 		dev->ops->config_written(dev, offset, size, value);
 }
 
-/* --- beginning and end
- * ------------------------------------------------------------------------------ */
+/* --- beginning and end -------------------------------------------------------------------- */
 
 static int init_queue(struct virtio_device *dev, unsigned index, unsigned n_queues, uint16_t size,
 		      uint16_t chain_max)

@@ -130,7 +130,7 @@ void virtio_fini(struct virtio_device *dev);
 void virtio_pause(struct device *device);
 void virtio_resume(struct device *device);
 
-/* --- for devices, on a lane ------------------------------------------------------------------- */
+/* --- for devices, on a lane --------------------------------------------------------------- */
 
 /*
  * virtqueue_pop(), for ops->notify(). A driver's fault is dealt with and looks like an
@@ -155,7 +155,7 @@ void virtio_serve(struct virtio_queue *queue);
 /* Is the queue served just now? On its lane. */
 bool virtio_queue_live(const struct virtio_queue *queue);
 
-/* --- for transports, under dev->lock --------------------------------------------------------- */
+/* --- for transports, under dev->lock ------------------------------------------------------ */
 
 void virtio_status_write(struct virtio_device *dev, uint8_t value);
 /* Features are written 32 bits at a time; nothing changes after FEATURES_OK. */
@@ -167,8 +167,7 @@ bool virtio_queue_open(const struct virtio_queue *queue);
 uint64_t virtio_config_read(struct virtio_device *dev, uint64_t offset, unsigned size);
 void virtio_config_write(struct virtio_device *dev, uint64_t offset, unsigned size, uint64_t value);
 
-/* --- virtio over PCI (virtio_pci.c; §4.1) --------------------------------------------------------
- */
+/* --- virtio over PCI (virtio_pci.c; §4.1) ------------------------------------------------- */
 
 /*
  * Puts an initialised device into @slot, with a vector for each queue and one

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: ISC
 /*
- * virtio-blk (virtio 1.2 §5.2) over a struct block.
+ * virtio-blk (virtio 1.2 §5.2) over a struct block: the device. Its requests are
+ * read in virtio_blk_req.c and carried out in virtio_blk_io.c.
  *
  * A disk has up to 16 queues on threads `io/NAME`, one for every QUEUES_PER_LANE
  * of them. Such a thread has one block_queue; a batch of kicks and completions
@@ -20,294 +21,21 @@
  */
 #define LOG_MODULE "blk"
 #include <endian.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <fcntl.h>
 
-#include "storage/block.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "vmm/io_pool.h"
 #include "vmm/pci.h"
-#include "vmm/virtio.h"
-#include "vmm/virtio_blk.h"
+#include "vmm/virtio_blk_int.h"
 
-#define QUEUE_SIZE	128
-#define SLOTS		(QUEUE_SIZE + 1) /* one is held while the ring is looked at */
-#define SEGMENTS_MAX	126
-#define CHAIN_MAX	(SEGMENTS_MAX + 2) /* and header and status */
-#define SEGMENT_BYTES	(4u << 20)
-#define QUEUES_MAX	16
-#define QUEUES_PER_LANE 4
-#define LANES_MAX	(QUEUES_MAX / QUEUES_PER_LANE)
-#define STATS_PREFIX	42 /* with its NUL; counters' names have 55 bytes, 14 for ".notifications" */
-#define CLASS_CODE	0x018000 /* mass storage, other */
+#define SEGMENT_BYTES (4u << 20)
+#define STATS_PREFIX  42 /* with its NUL; counters' names have 55 bytes, 14 for ".notifications" */
+#define CLASS_CODE    0x018000 /* mass storage, other */
 
-struct blk;
-struct blk_queue;
-
-/* One request under way. Belongs to its queue's lane. */
-struct slot {
-	struct block_req block; /* first */
-	struct blk_queue *queue;
-	struct blk_request req;
-	struct virtqueue_chain chain;
-	uint64_t taken_ns;
-	struct iovec iov[CHAIN_MAX];
-};
-
-struct blk_queue {
-	struct virtio_queue *virtio;
-	struct slot *slots;
-	/* Numbers of slots given back, the warmest last; those from n_touched on were never used.
-	 */
-	uint16_t free[SLOTS];
-	unsigned n_free, n_touched;
-};
-
-struct blk_lane {
-	struct blk *blk;
-	struct virtio_lane *virtio;
-	struct iothread *thread;
-	struct block_queue *io;
-	char name[VMM_NAME_MAX + 16]; /* of the thread */
-	struct iothread_source completions;
-};
-
-enum { STAT_OPS, STAT_BYTES, STAT_NS, N_STATS };
-#define N_KINDS (BLK_GET_ID + 1)
-
-struct blk {
-	struct virtio_device virtio;
-	struct block *block;
-	struct blk_limits limits;
-	struct virtio_blk_config config; /* ->wce under virtio.lock */
-	bool write_through;		 /* atomic: what lanes see of wce and F_FLUSH */
-	char serial[VIRTIO_BLK_ID_BYTES];
-	unsigned n_queues, n_lanes;
-	struct blk_queue queues[QUEUES_MAX];
-	struct blk_lane lanes[LANES_MAX];
-	uint64_t *stats[N_KINDS][N_STATS]; /* by enum blk_kind */
-	uint64_t *errors;
-	uint64_t uncounted; /* where those go that make no sense */
-};
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
-static struct blk *queue_blk(const struct blk_queue *queue)
-{
-	return (struct blk *)queue->virtio->dev;
-}
-
-/* --- slots
- * ----------------------------------------------------------------------------------------- */
-
-/* Never fails: a ring cannot have more under way than it has entries. */
-static struct slot *slot_take(struct blk_queue *queue)
-{
-	unsigned number = queue->n_free ? queue->free[--queue->n_free] : queue->n_touched++;
-	struct slot *slot = &queue->slots[number];
-
-	slot->queue = queue;
-	return slot;
-}
-
-static void slot_give_back(struct slot *slot)
-{
-	struct blk_queue *queue = slot->queue;
-
-	queue->free[queue->n_free++] = slot - queue->slots;
-}
-
-/* --- the way of a request
- * ------------------------------------------------------------------------------ */
-
-/* Answers: @written bytes of data went into guest memory, and the status does. */
-static void finish(struct slot *slot, uint8_t status, uint32_t written)
-{
-	struct blk *blk = queue_blk(slot->queue);
-	uint64_t **stats = blk->stats[slot->req.kind];
-
-	if (status == VIRTIO_BLK_S_OK) {
-		stats_add(stats[STAT_OPS], 1);
-		stats_add(stats[STAT_NS], now_ns() - slot->taken_ns);
-	} else {
-		stats_add(blk->errors, 1);
-	}
-	*slot->req.status = status;
-	virtqueue_push(&slot->queue->virtio->ring, slot->chain.head, written + 1);
-	slot_give_back(slot);
-}
-
-static void io_done(struct block_req *block, int result)
-{
-	struct slot *slot = (struct slot *)block;
-	bool is_in = slot->req.kind == BLK_IN;
-
-	if (result == 0)
-		stats_add(queue_blk(slot->queue)->stats[slot->req.kind][STAT_BYTES], block->bytes);
-	finish(slot, result ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK,
-	       is_in && result == 0 ? slot->req.bytes : 0);
-}
-
-static void submit(struct slot *slot, const struct block_req *what)
-{
-	const struct blk_queue *queue = slot->queue;
-	struct blk *blk = queue_blk(queue);
-	const struct blk_lane *lane = &blk->lanes[queue->virtio->lane - blk->virtio.lanes];
-
-	slot->block = *what;
-	block_submit(lane->io, blk->block, &slot->block);
-}
-
-static unsigned write_flags(const struct blk *blk)
-{
-	return __atomic_load_n(&blk->write_through, __ATOMIC_RELAXED) ? BLOCK_FUA : 0;
-}
-
-static void range_done(struct block_req *block, int result);
-
-/* Ranges are carried out one after the other. */
-static void submit_range(struct slot *slot)
-{
-	struct blk *blk = queue_blk(slot->queue);
-	bool zeroes = slot->req.kind == BLK_WRITE_ZEROES;
-	struct blk_range range;
-	int status = blk_request_range(&slot->req, &slot->chain, &blk->limits, &range);
-
-	if (status) {
-		finish(slot, status, 0);
-		return;
-	}
-	submit(slot, &(struct block_req){.op = zeroes ? BLOCK_WRITE_ZEROES : BLOCK_DISCARD,
-					 .flags = (zeroes ? write_flags(blk) : 0) |
-						  (range.unmap ? BLOCK_UNMAP : 0),
-					 .offset = range.offset,
-					 .bytes = range.bytes,
-					 .done = range_done});
-}
-
-static void range_done(struct block_req *block, int result)
-{
-	struct slot *slot = (struct slot *)block;
-
-	if (result == 0)
-		stats_add(queue_blk(slot->queue)->stats[slot->req.kind][STAT_BYTES], block->bytes);
-	if (result || !slot->req.ranges)
-		finish(slot, result ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK, 0);
-	else
-		submit_range(slot);
-}
-
-static void carry_out(struct slot *slot)
-{
-	struct blk *blk = queue_blk(slot->queue);
-	struct blk_request *req = &slot->req;
-
-	switch (req->kind) {
-	case BLK_IN:
-	case BLK_OUT:
-		submit(slot,
-		       &(struct block_req){.op = req->kind == BLK_IN ? BLOCK_READ : BLOCK_WRITE,
-					   .flags = req->kind == BLK_OUT ? write_flags(blk) : 0,
-					   .offset = req->offset,
-					   .bytes = req->bytes,
-					   .iov = req->iov,
-					   .n_iov = req->n_iov,
-					   .done = io_done});
-		break;
-	case BLK_FLUSH:
-		submit(slot, &(struct block_req){.op = BLOCK_FLUSH, .done = io_done});
-		break;
-	case BLK_DISCARD:
-	case BLK_WRITE_ZEROES:
-		submit_range(slot);
-		break;
-	case BLK_GET_ID:
-		finish(slot, VIRTIO_BLK_S_OK,
-		       virtqueue_chain_write(&slot->chain, blk->serial, sizeof(blk->serial)));
-		break;
-	}
-}
-
-/* Takes all that is there; kicked and published when the lane is idle. */
-static void blk_notify(struct virtio_queue *virtio)
-{
-	struct blk *blk = (struct blk *)virtio->dev;
-	struct blk_queue *queue = &blk->queues[virtio->index];
-
-	virtqueue_notify_off(&virtio->ring);
-	do {
-		struct slot *slot = slot_take(queue);
-		int r;
-
-		while (virtio_pop(virtio, slot->iov, &slot->chain) == 0) {
-			slot->taken_ns = now_ns();
-			r = blk_request_parse(&slot->req, &slot->chain, &blk->limits);
-			if (r == -EPROTO) {
-				virtio_queue_fail(virtio, "disk request without a status byte");
-				virtqueue_unpop(&virtio->ring);
-				break;
-			}
-			if (r)
-				finish(slot, r, 0);
-			else
-				carry_out(slot);
-			slot = slot_take(queue);
-		}
-		slot_give_back(slot);
-	} while (virtio_notify_on(virtio));
-}
-
-/* --- lanes
- * -------------------------------------------------------------------------------------------- */
-
-static void lane_publish(struct virtio_lane *lane)
-{
-	for (unsigned i = 0; i < lane->n; i++)
-		virtio_publish(&lane->dev->queues[lane->first + i]);
-}
-
-/*
- * A batch is over. What completed goes first: the guest waits for it. Without a
- * driver the rings are not ours to look at.
- */
-static void lane_idle(void *arg)
-{
-	struct blk_lane *lane = arg;
-
-	if (lane->virtio->active)
-		lane_publish(lane->virtio);
-	block_queue_kick(lane->io);
-}
-
-static void lane_completions(struct iothread_source *source)
-{
-	struct blk_lane *lane =
-	    (struct blk_lane *)((char *)source - offsetof(struct blk_lane, completions));
-
-	block_queue_run(lane->io);
-}
-
-static void blk_drain(struct virtio_lane *virtio)
-{
-	struct blk *blk = (struct blk *)virtio->dev;
-	struct blk_lane *lane = &blk->lanes[virtio - blk->virtio.lanes];
-
-	block_queue_kick(lane->io);
-	block_queue_drain(lane->io);
-	lane_publish(virtio);
-}
-
-/* --- configuration
- * -------------------------------------------------------------------------------------- */
+/* --- configuration ------------------------------------------------------------------------ */
 
 static void update_write_through(struct blk *blk)
 {
@@ -363,7 +91,7 @@ static void describe(struct blk *blk, const struct block_info *info)
 					  .write_zeroes = info->write_zeroes && !info->readonly};
 	config->capacity = htole64(blk->limits.sectors);
 	config->size_max = htole32(SEGMENT_BYTES);
-	config->seg_max = htole32(SEGMENTS_MAX);
+	config->seg_max = htole32(BLK_SEGMENTS_MAX);
 	config->blk_size = htole32(info->logical_block);
 	config->physical_block_exp = per_block > 1 ? __builtin_ctz(per_block) : 0;
 	config->min_io_size = htole16(per_block > 1 ? per_block : 1);
@@ -388,8 +116,7 @@ static void describe(struct blk *blk, const struct block_info *info)
 	blk->virtio.config_len = offsetof(struct virtio_blk_config, max_secure_erase_sectors);
 }
 
-/* --- beginning and end
- * ------------------------------------------------------------------------------------ */
+/* --- beginning and end -------------------------------------------------------------------- */
 
 static void lane_quiet(void *arg)
 {
@@ -403,7 +130,7 @@ static void lane_ready(void *arg)
 {
 	struct blk_lane *lane = arg;
 
-	iothread_set_idle(lane->thread, lane_idle, lane);
+	iothread_set_idle(lane->thread, blk_lane_idle, lane);
 }
 
 /* Frees what was made so far; virtio is over. */
@@ -412,7 +139,7 @@ static void blk_free(struct blk *blk)
 	for (unsigned i = 0; i < blk->n_lanes; i++) {
 		struct blk_lane *lane = &blk->lanes[i];
 
-		io_pool_put(blk->virtio.dev.vm->io_pool, lane->name, QUEUE_SIZE, lane->thread,
+		io_pool_put(blk->virtio.dev.vm->io_pool, lane->name, BLK_QUEUE_SIZE, lane->thread,
 			    lane->io);
 	}
 	for (unsigned i = 0; i < blk->n_queues; i++)
@@ -437,12 +164,12 @@ static int make_lane(struct blk *blk, const char *disk, struct err *err)
 	struct blk_lane *lane = &blk->lanes[blk->n_lanes];
 	int r;
 
-	*lane = (struct blk_lane){.blk = blk, .completions.ready = lane_completions};
+	*lane = (struct blk_lane){.blk = blk, .completions.ready = blk_lane_completions};
 	if (blk->n_lanes)
 		snprintf(lane->name, sizeof(lane->name), "io/%u.%s", blk->n_lanes, disk);
 	else
 		snprintf(lane->name, sizeof(lane->name), "io/%s", disk);
-	r = io_pool_take(blk->virtio.dev.vm->io_pool, lane->name, QUEUE_SIZE, &lane->thread,
+	r = io_pool_take(blk->virtio.dev.vm->io_pool, lane->name, BLK_QUEUE_SIZE, &lane->thread,
 			 &lane->io, err);
 	if (r == 0)
 		blk->n_lanes++;
@@ -474,20 +201,20 @@ static const struct {
 	unsigned stat;
 	const char *name;
 } counters[] = {
-    {BLK_IN, STAT_OPS, "read_ops"},
-    {BLK_IN, STAT_BYTES, "read_bytes"},
-    {BLK_IN, STAT_NS, "read_ns"},
-    {BLK_OUT, STAT_OPS, "write_ops"},
-    {BLK_OUT, STAT_BYTES, "write_bytes"},
-    {BLK_OUT, STAT_NS, "write_ns"},
-    {BLK_FLUSH, STAT_OPS, "flush_ops"},
-    {BLK_FLUSH, STAT_NS, "flush_ns"},
-    {BLK_DISCARD, STAT_OPS, "discard_ops"},
-    {BLK_DISCARD, STAT_BYTES, "discard_bytes"},
-    {BLK_DISCARD, STAT_NS, "discard_ns"},
-    {BLK_WRITE_ZEROES, STAT_OPS, "zero_ops"},
-    {BLK_WRITE_ZEROES, STAT_BYTES, "zero_bytes"},
-    {BLK_WRITE_ZEROES, STAT_NS, "zero_ns"},
+    {BLK_IN, BLK_OPS, "read_ops"},
+    {BLK_IN, BLK_BYTES, "read_bytes"},
+    {BLK_IN, BLK_NS, "read_ns"},
+    {BLK_OUT, BLK_OPS, "write_ops"},
+    {BLK_OUT, BLK_BYTES, "write_bytes"},
+    {BLK_OUT, BLK_NS, "write_ns"},
+    {BLK_FLUSH, BLK_OPS, "flush_ops"},
+    {BLK_FLUSH, BLK_NS, "flush_ns"},
+    {BLK_DISCARD, BLK_OPS, "discard_ops"},
+    {BLK_DISCARD, BLK_BYTES, "discard_bytes"},
+    {BLK_DISCARD, BLK_NS, "discard_ns"},
+    {BLK_WRITE_ZEROES, BLK_OPS, "zero_ops"},
+    {BLK_WRITE_ZEROES, BLK_BYTES, "zero_bytes"},
+    {BLK_WRITE_ZEROES, BLK_NS, "zero_ns"},
 };
 
 /* @prefix: "disk.NAME", short enough to leave room for any counter's name. */
@@ -495,8 +222,8 @@ static void make_counters(struct blk *blk, const char *prefix)
 {
 	struct stats *stats = blk->virtio.dev.vm->stats;
 
-	for (unsigned kind = 0; kind < N_KINDS; kind++) {
-		for (unsigned i = 0; i < N_STATS; i++)
+	for (unsigned kind = 0; kind < BLK_KINDS; kind++) {
+		for (unsigned i = 0; i < BLK_STATS; i++)
 			blk->stats[kind][i] = &blk->uncounted;
 	}
 	for (size_t i = 0; i < nitems(counters); i++)
@@ -507,12 +234,12 @@ static void make_counters(struct blk *blk, const char *prefix)
 
 static int make_queues(struct blk *blk, const char *disk, const char *prefix, struct err *err)
 {
-	struct iothread *threads[LANES_MAX];
-	unsigned n_lanes = (blk->n_queues + QUEUES_PER_LANE - 1) / QUEUES_PER_LANE;
+	struct iothread *threads[BLK_LANES_MAX];
+	unsigned n_lanes = (blk->n_queues + BLK_QUEUES_PER_LANE - 1) / BLK_QUEUES_PER_LANE;
 	int r;
 
 	for (unsigned i = 0; i < blk->n_queues; i++) {
-		blk->queues[i].slots = calloc(SLOTS, sizeof(struct slot));
+		blk->queues[i].slots = calloc(BLK_SLOTS, sizeof(struct blk_slot));
 		if (!blk->queues[i].slots)
 			return err_set(err, -ENOMEM, "no memory");
 	}
@@ -523,7 +250,8 @@ static int make_queues(struct blk *blk, const char *disk, const char *prefix, st
 		threads[i] = blk->lanes[i].thread;
 	}
 	return virtio_init(&blk->virtio, blk->virtio.dev.vm, &blk_ops, VIRTIO_ID_BLOCK,
-			   blk->n_queues, QUEUE_SIZE, CHAIN_MAX, threads, n_lanes, prefix, err);
+			   blk->n_queues, BLK_QUEUE_SIZE, BLK_CHAIN_MAX, threads, n_lanes, prefix,
+			   err);
 }
 
 /* Behind virtio_init(): on error the caller ends virtio. */
@@ -557,7 +285,7 @@ static int create_one(struct vm *vm, unsigned index, struct err *err)
 	if (!blk)
 		return err_set(err, -ENOMEM, "no memory");
 	blk->virtio.dev.vm = vm;
-	blk->n_queues = queues < 1 ? 1 : queues > QUEUES_MAX ? QUEUES_MAX : queues;
+	blk->n_queues = queues < 1 ? 1 : queues > BLK_QUEUES_MAX ? BLK_QUEUES_MAX : queues;
 	memcpy(blk->serial, disk->name, strnlen(disk->name, sizeof(blk->serial)));
 	snprintf(prefix, sizeof(prefix), "disk.%s", disk->name);
 	make_counters(blk, prefix);

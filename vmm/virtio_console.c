@@ -110,8 +110,7 @@ static void console_notify(struct virtio_queue *queue)
 	virtio_publish(queue);
 }
 
-/* --- input
- * ----------------------------------------------------------------------------------------- */
+/* --- input -------------------------------------------------------------------------------- */
 
 /* The console's notification, on the control thread. */
 static void input_came(void *arg)
@@ -152,8 +151,7 @@ static bool is_main_console(const char *cmdline)
 	return is_hvc;
 }
 
-/* --- the device
- * ------------------------------------------------------------------------------------ */
+/* --- the device --------------------------------------------------------------------------- */
 
 /* §5.3.4: emerg_wr prints a character at once, with no driver and no queue. */
 static void config_written(struct virtio_device *dev, uint64_t offset, unsigned size,

@@ -10,18 +10,18 @@
  * 0 is mapped: the vcpu does not leave the kernel. Where it does come here (through
  * the window in configuration space, or if KVM refused), the same eventfd is written.
  *
+ * The registers of the common configuration are in virtio_pci_common.c.
+ *
  * Locks: pci.lock before dev->lock (pci.h); irq_lock inside, for ISR and
  * INTA#, which must change together.
  */
 #define LOG_MODULE "virtio"
-#include <linux/virtio_pci.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "util/cleanup.h"
 #include "util/log.h"
-#include "vmm/pci.h"
-#include "vmm/virtio.h"
+#include "vmm/virtio_pci.h"
 
 enum { BAR_VIRTIO = 0, BAR_MSIX = 2 };
 
@@ -32,30 +32,12 @@ enum { BAR_VIRTIO = 0, BAR_MSIX = 2 };
 #define PAGE_BYTES	  0x1000
 #define BAR_BYTES	  0x4000
 #define NOTIFY_MULT	  4
-#define COMMON_BYTES	  (VIRTIO_PCI_COMMON_Q_RESET + 2)
 #define ISR_QUEUE	  1
 #define ISR_CONFIG	  2
 #define PCI_VENDOR_VIRTIO 0x1af4
 #define PCI_DEVICE_VIRTIO 0x1040
 
-struct virtio_pci {
-	struct pci_device pci;
-	struct virtio_device *dev;
-	unsigned window; /* the PCI configuration access capability's offset; under pci.lock */
-	uint16_t *queue_vectors, config_vector; /* atomic: lanes read them */
-	/* under dev->lock */
-	uint32_t feature_select, driver_feature_select;
-	uint16_t queue_select;
-	bool active;
-	uint64_t bar_at; /* where BAR 0 is mapped; 0: nowhere */
-	bool kicks_bypass;
-	/* */
-	pthread_mutex_t irq_lock;
-	uint8_t isr;
-};
-
-/* --- interrupts (§4.1.4.5, §4.1.5.1)
- * -------------------------------------------------------------- */
+/* --- interrupts (§4.1.4.5, §4.1.5.1) ------------------------------------------------------ */
 
 static void interrupt(struct virtio_pci *vp, uint16_t vector, uint8_t isr)
 {
@@ -91,8 +73,7 @@ static uint8_t isr_take(struct virtio_pci *vp)
 	return isr;
 }
 
-/* --- kicks
- * ---------------------------------------------------------------------------------------- */
+/* --- kicks -------------------------------------------------------------------------------- */
 
 /* Adds or removes the ioeventfds so that they are there while active and mapped. Under dev->lock.
  */
@@ -141,192 +122,7 @@ static void bar_mapped(struct pci_device *pci, unsigned bar, uint64_t addr)
 	kicks_update(vp);
 }
 
-/* --- the common configuration (§4.1.4.3); all under dev->lock
- * ------------------------------------------ */
-
-static struct virtio_queue *selected(const struct virtio_pci *vp)
-{
-	return vp->queue_select < vp->dev->n_queues ? &vp->dev->queues[vp->queue_select] : NULL;
-}
-
-static uint32_t feature_word(uint64_t features, uint32_t select)
-{
-	return select < 2 ? features >> 32 * select : 0;
-}
-
-static void put(uint8_t *image, unsigned at, uint64_t value, unsigned size)
-{
-	for (unsigned i = 0; i < size; i++)
-		image[at + i] = value >> 8 * i;
-}
-
-static void queue_image(const struct virtio_pci *vp, const struct virtio_queue *q, uint8_t *image)
-{
-	put(image, VIRTIO_PCI_COMMON_Q_SIZE, q->size, 2);
-	put(image, VIRTIO_PCI_COMMON_Q_MSIX, vp->queue_vectors[q->index], 2);
-	put(image, VIRTIO_PCI_COMMON_Q_ENABLE, q->enabled, 2);
-	put(image, VIRTIO_PCI_COMMON_Q_NOFF, q->index, 2);
-	put(image, VIRTIO_PCI_COMMON_Q_DESCLO, q->desc, 8);
-	put(image, VIRTIO_PCI_COMMON_Q_AVAILLO, q->avail, 8);
-	put(image, VIRTIO_PCI_COMMON_Q_USEDLO, q->used, 8);
-	put(image, VIRTIO_PCI_COMMON_Q_NDATA, q->index, 2);
-}
-
-/* The whole register file as it reads now, so that any size and offset can be cut out of it. */
-static void common_image(const struct virtio_pci *vp, uint8_t image[COMMON_BYTES + 8])
-{
-	const struct virtio_device *dev = vp->dev;
-	const struct virtio_queue *q = selected(vp);
-
-	memset(image, 0, COMMON_BYTES + 8);
-	put(image, VIRTIO_PCI_COMMON_DFSELECT, vp->feature_select, 4);
-	put(image, VIRTIO_PCI_COMMON_DF, feature_word(dev->offered, vp->feature_select), 4);
-	put(image, VIRTIO_PCI_COMMON_GFSELECT, vp->driver_feature_select, 4);
-	put(image, VIRTIO_PCI_COMMON_GF, feature_word(dev->accepted, vp->driver_feature_select), 4);
-	put(image, VIRTIO_PCI_COMMON_MSIX, vp->config_vector, 2);
-	put(image, VIRTIO_PCI_COMMON_NUMQ, dev->n_queues, 2);
-	put(image, VIRTIO_PCI_COMMON_STATUS, dev->status, 1);
-	put(image, VIRTIO_PCI_COMMON_CFGGENERATION, dev->generation, 1);
-	put(image, VIRTIO_PCI_COMMON_Q_SELECT, vp->queue_select, 2);
-	if (q)
-		queue_image(vp, q, image);
-}
-
-static void write_feature_select(struct virtio_pci *vp, uint32_t value)
-{
-	vp->feature_select = value;
-}
-
-static void write_driver_feature_select(struct virtio_pci *vp, uint32_t value)
-{
-	vp->driver_feature_select = value;
-}
-
-static void write_driver_feature(struct virtio_pci *vp, uint32_t value)
-{
-	virtio_features_write(vp->dev, vp->driver_feature_select, value);
-}
-
-/* A vector that is none reads back as NO_VECTOR (§4.1.5.1.2.2). */
-static void write_vector(struct virtio_pci *vp, uint16_t *vector, uint32_t value)
-{
-	__atomic_store_n(vector, value < vp->pci.msix.n ? value : VIRTIO_VECTOR_NONE,
-			 __ATOMIC_RELAXED);
-}
-
-static void write_config_vector(struct virtio_pci *vp, uint32_t value)
-{
-	write_vector(vp, &vp->config_vector, value);
-}
-
-static void write_queue_vector(struct virtio_pci *vp, uint32_t value)
-{
-	if (selected(vp))
-		write_vector(vp, &vp->queue_vectors[vp->queue_select], value);
-}
-
-static void write_status(struct virtio_pci *vp, uint32_t value)
-{
-	virtio_status_write(vp->dev, value);
-}
-
-static void write_queue_select(struct virtio_pci *vp, uint32_t value)
-{
-	vp->queue_select = value;
-}
-
-static void write_queue_size(struct virtio_pci *vp, uint32_t value)
-{
-	struct virtio_queue *q = selected(vp);
-
-	if (q && virtio_queue_open(q))
-		q->size = value;
-}
-
-static void write_queue_enable(struct virtio_pci *vp, uint32_t value)
-{
-	struct virtio_queue *q = selected(vp);
-
-	if (q && value == 1)
-		virtio_queue_enable(q);
-}
-
-/* Half of one of a queue's addresses. */
-static void write_half(struct virtio_pci *vp, size_t field, bool high, uint32_t value)
-{
-	struct virtio_queue *q = selected(vp);
-	uint64_t *addr;
-
-	if (!q || !virtio_queue_open(q))
-		return;
-	addr = (uint64_t *)((char *)q + field);
-	*addr =
-	    high ? (*addr & 0xffffffff) | (uint64_t)value << 32 : (*addr & ~0xffffffffull) | value;
-}
-
-#define WRITE_HALVES(name)                                                                         \
-	static void write_##name##_low(struct virtio_pci *vp, uint32_t value)                      \
-	{                                                                                          \
-		write_half(vp, offsetof(struct virtio_queue, name), false, value);                 \
-	}                                                                                          \
-	static void write_##name##_high(struct virtio_pci *vp, uint32_t value)                     \
-	{                                                                                          \
-		write_half(vp, offsetof(struct virtio_queue, name), true, value);                  \
-	}
-WRITE_HALVES(desc)
-WRITE_HALVES(avail)
-WRITE_HALVES(used)
-
-/* What can be written, each only in its own width (§4.1.3.1); 64-bit fields are two halves. */
-static const struct {
-	uint8_t at, size;
-	void (*write)(struct virtio_pci *vp, uint32_t value);
-} common_fields[] = {
-    {VIRTIO_PCI_COMMON_DFSELECT, 4, write_feature_select},
-    {VIRTIO_PCI_COMMON_GFSELECT, 4, write_driver_feature_select},
-    {VIRTIO_PCI_COMMON_GF, 4, write_driver_feature},
-    {VIRTIO_PCI_COMMON_MSIX, 2, write_config_vector},
-    {VIRTIO_PCI_COMMON_STATUS, 1, write_status},
-    {VIRTIO_PCI_COMMON_Q_SELECT, 2, write_queue_select},
-    {VIRTIO_PCI_COMMON_Q_SIZE, 2, write_queue_size},
-    {VIRTIO_PCI_COMMON_Q_MSIX, 2, write_queue_vector},
-    {VIRTIO_PCI_COMMON_Q_ENABLE, 2, write_queue_enable},
-    {VIRTIO_PCI_COMMON_Q_DESCLO, 4, write_desc_low},
-    {VIRTIO_PCI_COMMON_Q_DESCHI, 4, write_desc_high},
-    {VIRTIO_PCI_COMMON_Q_AVAILLO, 4, write_avail_low},
-    {VIRTIO_PCI_COMMON_Q_AVAILHI, 4, write_avail_high},
-    {VIRTIO_PCI_COMMON_Q_USEDLO, 4, write_used_low},
-    {VIRTIO_PCI_COMMON_Q_USEDHI, 4, write_used_high},
-};
-
-static void common_write(struct virtio_pci *vp, uint64_t offset, unsigned size, uint64_t value)
-{
-	if (size == 8) {
-		common_write(vp, offset, 4, value & 0xffffffff);
-		common_write(vp, offset + 4, 4, value >> 32);
-		return;
-	}
-	for (size_t i = 0; i < nitems(common_fields); i++) {
-		if (common_fields[i].at == offset && common_fields[i].size == size)
-			common_fields[i].write(vp, value);
-	}
-}
-
-static uint64_t common_read(const struct virtio_pci *vp, uint64_t offset, unsigned size)
-{
-	uint8_t image[COMMON_BYTES + 8];
-	uint64_t value = 0;
-
-	if (offset >= COMMON_BYTES)
-		return 0;
-	common_image(vp, image);
-	for (unsigned i = 0; i < size; i++)
-		value |= (uint64_t)image[offset + i] << 8 * i;
-	return value;
-}
-
-/* --- BAR 0
- * ------------------------------------------------------------------------------------------ */
+/* --- BAR 0 -------------------------------------------------------------------------------- */
 
 static uint64_t bar_read(struct pci_device *pci, unsigned bar, uint64_t offset, unsigned size)
 {
@@ -339,7 +135,7 @@ static uint64_t bar_read(struct pci_device *pci, unsigned bar, uint64_t offset, 
 		return in_page == 0 ? isr_take(vp) : 0;
 	LOCK_SCOPE(&vp->dev->lock);
 	if (page == COMMON_OFFSET)
-		return common_read(vp, in_page, size);
+		return virtio_pci_common_read(vp, in_page, size);
 	if (page == CONFIG_OFFSET)
 		return virtio_config_read(vp->dev, in_page, size);
 	return 0;
@@ -365,13 +161,12 @@ static void bar_write(struct pci_device *pci, unsigned bar, uint64_t offset, uns
 	}
 	LOCK_SCOPE(&vp->dev->lock);
 	if (page == COMMON_OFFSET)
-		common_write(vp, in_page, size, value);
+		virtio_pci_common_write(vp, in_page, size, value);
 	else if (page == CONFIG_OFFSET)
 		virtio_config_write(vp->dev, in_page, size, value);
 }
 
-/* --- the window in configuration space (§4.1.4.9)
- * ---------------------------------------------------- */
+/* --- the window in configuration space (§4.1.4.9) ----------------------------------------- */
 
 static uint32_t window_get(const struct virtio_pci *vp, unsigned field)
 {
@@ -430,8 +225,7 @@ static const struct pci_device_ops pci_ops = {
     .config_written = config_written,
 };
 
-/* --- beginning and end
- * ------------------------------------------------------------------------------- */
+/* --- beginning and end -------------------------------------------------------------------- */
 
 static void transport_reset(struct virtio_device *dev)
 {
@@ -439,9 +233,9 @@ static void transport_reset(struct virtio_device *dev)
 
 	vp->feature_select = vp->driver_feature_select = 0;
 	vp->queue_select = 0;
-	write_config_vector(vp, VIRTIO_VECTOR_NONE);
+	virtio_pci_set_vector(vp, &vp->config_vector, VIRTIO_VECTOR_NONE);
 	for (unsigned i = 0; i < dev->n_queues; i++)
-		write_vector(vp, &vp->queue_vectors[i], VIRTIO_VECTOR_NONE);
+		virtio_pci_set_vector(vp, &vp->queue_vectors[i], VIRTIO_VECTOR_NONE);
 	isr_take(vp);
 }
 
@@ -486,7 +280,7 @@ static void add_capabilities(struct virtio_pci *vp)
 							  .cfg_type = VIRTIO_PCI_CAP_PCI_CFG}};
 	uint8_t *writable;
 
-	add_structure(vp, VIRTIO_PCI_CAP_COMMON_CFG, COMMON_OFFSET, COMMON_BYTES);
+	add_structure(vp, VIRTIO_PCI_CAP_COMMON_CFG, COMMON_OFFSET, VIRTIO_PCI_COMMON_BYTES);
 	add_structure(vp, VIRTIO_PCI_CAP_ISR_CFG, ISR_OFFSET, 1);
 	if (vp->dev->config_len)
 		add_structure(vp, VIRTIO_PCI_CAP_DEVICE_CFG, CONFIG_OFFSET, vp->dev->config_len);

@@ -159,8 +159,7 @@ static inline bool driver_start(struct driver *d, uint64_t features, unsigned n)
 	return driver_status(d) & VIRTIO_CONFIG_S_DRIVER_OK;
 }
 
-/* --- rings -------------------------------------------------------------------------------------
- */
+/* --- rings -------------------------------------------------------------------------------- */
 
 static inline void ram_put(struct fake_vm *f, uint64_t at, uint64_t value, unsigned size)
 {
@@ -253,8 +252,7 @@ static inline bool driver_needs_reset(void *arg)
 	return driver_status(arg) & VIRTIO_CONFIG_S_NEEDS_RESET;
 }
 
-/* --- MSI-X
- * ----------------------------------------------------------------------------------------- */
+/* --- MSI-X -------------------------------------------------------------------------------- */
 
 /* Enables MSI-X; vector n of the table goes to 0xfee00000 with data 0x4000 + n. */
 static inline void driver_msix_on(struct driver *d, unsigned vectors)

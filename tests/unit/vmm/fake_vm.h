@@ -64,7 +64,7 @@ static inline struct fake_vm *fake(struct vm *vm)
 	return (struct fake_vm *)vm;
 }
 
-/* --- stand-ins ----------------------------------------------------------------------------- */
+/* --- stand-ins ---------------------------------------------------------------------------- */
 
 void vm_end(struct vm *vm, enum vm_end end, const char *fmt, ...)
 {
@@ -216,7 +216,7 @@ static inline void fake_type(struct fake_vm *f, const char *text)
 		reader(arg);
 }
 
-/* --- the machine ------------------------------------------------------------------------------ */
+/* --- the machine -------------------------------------------------------------------------- */
 
 /* With a PCI bus; its devices are made by fake_create(). */
 static inline struct fake_vm *fake_vm_new(void)
@@ -282,8 +282,7 @@ static inline uint8_t *fake_ram(struct fake_vm *f, uint64_t gpa)
 	return f->vm.mem.regions[0].host + gpa;
 }
 
-/* --- what a vcpu does ----------------------------------------------------------------------------
- */
+/* --- what a vcpu does --------------------------------------------------------------------- */
 
 static inline uint64_t fake_read(struct fake_vm *f, enum bus_kind kind, uint64_t addr,
 				 unsigned size)

@@ -257,8 +257,7 @@ static void lines_are_shared(void **state)
 	assert_int_equal(w->f->line_changes, 4);
 }
 
-/* --- MSI-X --------------------------------------------------------------------------------------
- */
+/* --- MSI-X -------------------------------------------------------------------------------- */
 
 static void control(struct world *w, uint16_t flags)
 {

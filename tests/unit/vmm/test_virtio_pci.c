@@ -317,8 +317,7 @@ static void a_broken_ring_needs_a_reset(void **state)
 	echo_works(w);
 }
 
-/* --- interrupts ---------------------------------------------------------------------------------
- */
+/* --- interrupts --------------------------------------------------------------------------- */
 
 static const struct irq_msi *msi(struct world *w, unsigned vector)
 {
@@ -390,8 +389,7 @@ static void the_line_falls_with_the_isr(void **state)
 	assert_false(line_is_up(w));
 }
 
-/* --- reset and pause with chains under way
- * --------------------------------------------------------- */
+/* --- reset and pause with chains under way ------------------------------------------------ */
 
 static void hold(struct world *w, unsigned n)
 {
@@ -459,8 +457,7 @@ static void a_pause_drains_and_holds(void **state)
 	echo_works(w);
 }
 
-/* --- registers
- * ------------------------------------------------------------------------------------- */
+/* --- registers ---------------------------------------------------------------------------- */
 
 static void a_bar_that_moves_takes_its_kicks_along(void **state)
 {

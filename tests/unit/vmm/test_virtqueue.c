@@ -264,8 +264,7 @@ static void unpop_gives_it_again(void **state)
 	assert_int_equal(pop(r), -EAGAIN);
 }
 
-/* --- malice ------------------------------------------------------------------------------------
- */
+/* --- malice ------------------------------------------------------------------------------- */
 
 static void self_loop(struct ring *r)
 {

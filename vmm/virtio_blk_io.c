@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: ISC
+/*
+ * virtio-blk's data path: from the ring to storage and back. See virtio_blk.c for
+ * threads and order; all here runs on a lane.
+ *
+ * A kick takes everything that the ring has, each request into a slot, and
+ * submits it; a completion answers it. Neither tells anybody: that is done once for the
+ * whole batch, when the lane's thread is about to sleep.
+ */
+#include <time.h>
+
+#include "util/cleanup.h"
+#include "vmm/virtio_blk_int.h"
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static struct blk *queue_blk(const struct blk_queue *queue)
+{
+	return (struct blk *)queue->virtio->dev;
+}
+
+/* --- slots -------------------------------------------------------------------------------- */
+
+/* Never fails: a ring cannot have more under way than it has entries. */
+static struct blk_slot *slot_take(struct blk_queue *queue)
+{
+	unsigned number = queue->n_free ? queue->free[--queue->n_free] : queue->n_touched++;
+	struct blk_slot *slot = &queue->slots[number];
+
+	slot->queue = queue;
+	return slot;
+}
+
+static void slot_give_back(struct blk_slot *slot)
+{
+	struct blk_queue *queue = slot->queue;
+
+	queue->free[queue->n_free++] = slot - queue->slots;
+}
+
+/* --- the way of a request ----------------------------------------------------------------- */
+
+/* Answers: @written bytes of data went into guest memory, and the status does. */
+static void finish(struct blk_slot *slot, uint8_t status, uint32_t written)
+{
+	struct blk *blk = queue_blk(slot->queue);
+	uint64_t **stats = blk->stats[slot->req.kind];
+
+	if (status == VIRTIO_BLK_S_OK) {
+		stats_add(stats[BLK_OPS], 1);
+		stats_add(stats[BLK_NS], now_ns() - slot->taken_ns);
+	} else {
+		stats_add(blk->errors, 1);
+	}
+	*slot->req.status = status;
+	virtqueue_push(&slot->queue->virtio->ring, slot->chain.head, written + 1);
+	slot_give_back(slot);
+}
+
+static void io_done(struct block_req *block, int result)
+{
+	struct blk_slot *slot = (struct blk_slot *)block;
+	bool is_in = slot->req.kind == BLK_IN;
+
+	if (result == 0)
+		stats_add(queue_blk(slot->queue)->stats[slot->req.kind][BLK_BYTES], block->bytes);
+	finish(slot, result ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK,
+	       is_in && result == 0 ? slot->req.bytes : 0);
+}
+
+static void submit(struct blk_slot *slot, const struct block_req *what)
+{
+	const struct blk_queue *queue = slot->queue;
+	struct blk *blk = queue_blk(queue);
+	const struct blk_lane *lane = &blk->lanes[queue->virtio->lane - blk->virtio.lanes];
+
+	slot->block = *what;
+	block_submit(lane->io, blk->block, &slot->block);
+}
+
+static unsigned write_flags(const struct blk *blk)
+{
+	return __atomic_load_n(&blk->write_through, __ATOMIC_RELAXED) ? BLOCK_FUA : 0;
+}
+
+static void range_done(struct block_req *block, int result);
+
+/* Ranges are carried out one after the other. */
+static void submit_range(struct blk_slot *slot)
+{
+	struct blk *blk = queue_blk(slot->queue);
+	bool zeroes = slot->req.kind == BLK_WRITE_ZEROES;
+	struct blk_range range;
+	int status = blk_request_range(&slot->req, &slot->chain, &blk->limits, &range);
+
+	if (status) {
+		finish(slot, status, 0);
+		return;
+	}
+	submit(slot, &(struct block_req){.op = zeroes ? BLOCK_WRITE_ZEROES : BLOCK_DISCARD,
+					 .flags = (zeroes ? write_flags(blk) : 0) |
+						  (range.unmap ? BLOCK_UNMAP : 0),
+					 .offset = range.offset,
+					 .bytes = range.bytes,
+					 .done = range_done});
+}
+
+static void range_done(struct block_req *block, int result)
+{
+	struct blk_slot *slot = (struct blk_slot *)block;
+
+	if (result == 0)
+		stats_add(queue_blk(slot->queue)->stats[slot->req.kind][BLK_BYTES], block->bytes);
+	if (result || !slot->req.ranges)
+		finish(slot, result ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK, 0);
+	else
+		submit_range(slot);
+}
+
+static void carry_out(struct blk_slot *slot)
+{
+	struct blk *blk = queue_blk(slot->queue);
+	struct blk_request *req = &slot->req;
+
+	switch (req->kind) {
+	case BLK_IN:
+	case BLK_OUT:
+		submit(slot,
+		       &(struct block_req){.op = req->kind == BLK_IN ? BLOCK_READ : BLOCK_WRITE,
+					   .flags = req->kind == BLK_OUT ? write_flags(blk) : 0,
+					   .offset = req->offset,
+					   .bytes = req->bytes,
+					   .iov = req->iov,
+					   .n_iov = req->n_iov,
+					   .done = io_done});
+		break;
+	case BLK_FLUSH:
+		submit(slot, &(struct block_req){.op = BLOCK_FLUSH, .done = io_done});
+		break;
+	case BLK_DISCARD:
+	case BLK_WRITE_ZEROES:
+		submit_range(slot);
+		break;
+	case BLK_GET_ID:
+		finish(slot, VIRTIO_BLK_S_OK,
+		       virtqueue_chain_write(&slot->chain, blk->serial, sizeof(blk->serial)));
+		break;
+	}
+}
+
+/* Takes all that is there; kicked and published when the lane is idle. */
+void blk_notify(struct virtio_queue *virtio)
+{
+	struct blk *blk = (struct blk *)virtio->dev;
+	struct blk_queue *queue = &blk->queues[virtio->index];
+
+	virtqueue_notify_off(&virtio->ring);
+	do {
+		struct blk_slot *slot = slot_take(queue);
+		int r;
+
+		while (virtio_pop(virtio, slot->iov, &slot->chain) == 0) {
+			slot->taken_ns = now_ns();
+			r = blk_request_parse(&slot->req, &slot->chain, &blk->limits);
+			if (r == -EPROTO) {
+				virtio_queue_fail(virtio, "disk request without a status byte");
+				virtqueue_unpop(&virtio->ring);
+				break;
+			}
+			if (r)
+				finish(slot, r, 0);
+			else
+				carry_out(slot);
+			slot = slot_take(queue);
+		}
+		slot_give_back(slot);
+	} while (virtio_notify_on(virtio));
+}
+
+/* --- lanes -------------------------------------------------------------------------------- */
+
+static void lane_publish(struct virtio_lane *lane)
+{
+	for (unsigned i = 0; i < lane->n; i++)
+		virtio_publish(&lane->dev->queues[lane->first + i]);
+}
+
+/*
+ * A batch is over. What completed goes first: the guest waits for it. Without a
+ * driver the rings are not ours to look at.
+ */
+void blk_lane_idle(void *arg)
+{
+	struct blk_lane *lane = arg;
+
+	if (lane->virtio->active)
+		lane_publish(lane->virtio);
+	block_queue_kick(lane->io);
+}
+
+void blk_lane_completions(struct iothread_source *source)
+{
+	struct blk_lane *lane =
+	    (struct blk_lane *)((char *)source - offsetof(struct blk_lane, completions));
+
+	block_queue_run(lane->io);
+}
+
+void blk_drain(struct virtio_lane *virtio)
+{
+	struct blk *blk = (struct blk *)virtio->dev;
+	struct blk_lane *lane = &blk->lanes[virtio - blk->virtio.lanes];
+
+	block_queue_kick(lane->io);
+	block_queue_drain(lane->io);
+	lane_publish(virtio);
+}

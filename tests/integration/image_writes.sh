@@ -1,0 +1,39 @@
+#!/bin/bash
+# Random writes, zeroes and flushes into our images and, alike, into a raw file: the contents
+# are the same and the checks find nothing; alone and over a backing file, from the caller's
+# thread and through a queue with workers.
+# time: 300
+. "${0%/*}/../lib.sh"
+need_cmd qemu-img python3
+
+FVIMG=$TOOLS/fvimg
+mkdir "$T/images"
+cd "$T/images"
+
+judge() { # RAW QCOW2 WHAT
+	qemu-img compare -q -f raw -F qcow2 "$1" "$2" || fail "$3: contents differ"
+	qemu-img check -q "$2" >check.log 2>&1 || fail "$3: qemu-img check: $(tail -n 3 check.log)"
+	"$FVIMG" check "$2" >check.log || fail "$3: $(tail -n 3 check.log)"
+}
+python3 -c 'import random; random.seed(2); open("base.raw", "wb").write(random.randbytes(5 << 20))'
+
+seed=0
+for cluster in 512 4k 64k 2M; do
+	for how in version=3 version=2 refcount=1 refcount=64 extended_l2=1; do
+		[[ $how$cluster != extended* || $cluster = 64k || $cluster = 2M ]] || continue
+		for async in 0 1; do
+			seed=$((seed + 1))
+			what="cluster=$cluster $how async=$async"
+			rm -f s.raw && truncate -s 8M s.raw
+			"$FVIMG" create qcow2 a.qcow2 8M cluster=$cluster $how
+			"$FVIMG" write qcow2 a.qcow2 $seed 200 shadow=s.raw async=$async flush=13 || fail "$what"
+			judge s.raw a.qcow2 "$what"
+			cp base.raw s.raw && truncate -s 8M s.raw
+			"$FVIMG" create qcow2 b.qcow2 8M cluster=$cluster $how backing=base.raw backing_format=raw
+			"$FVIMG" write qcow2 b.qcow2 $seed 200 shadow=s.raw async=$async flush=13 || fail "$what"
+			judge s.raw b.qcow2 "$what, with a backing file"
+			"$FVIMG" convert qcow2 b.qcow2 raw o.raw
+			cmp o.raw s.raw || fail "$what: read back"
+		done
+	done
+done

@@ -12,13 +12,13 @@ start_ours() {
 start_define() {
 	mkdir "$fv/machines/hello"
 	echo 64M > "$fv/machines/hello/memory"
-	echo "$build/guest/hello.elf" > "$fv/machines/hello/kernel"
+	echo "$build/guest/hello_pvh.elf" > "$fv/machines/hello/kernel"
 }
 
 start_microvm() {
 	"$build/tests/bench/first_byte" pipe qemu-system-x86_64 -M microvm,x-option-roms=off,rtc=on,pic=on,pit=on \
 		-accel kvm -cpu qemu64 -m 64 -nodefaults -no-user-config -display none -serial stdio \
-		-kernel "$build/guest/hello.elf"
+		-kernel "$build/guest/hello_pvh.elf"
 }
 
 start_virsh() {
@@ -41,7 +41,7 @@ start_memory() {
 	ours=$(private_kib "$pid")
 	qemu-system-x86_64 -M microvm,x-option-roms=off,rtc=on,memory-backend=ram -accel kvm -cpu qemu64 -m 64 -nodefaults \
 		-object memory-backend-memfd,id=ram,size=64M,share=on -no-user-config -display none -serial null \
-		-kernel "$build/guest/hello.elf" &
+		-kernel "$build/guest/hello_pvh.elf" &
 	qemu=$!
 	sleep 0.5
 	peer=$(private_kib $qemu)
@@ -62,7 +62,7 @@ bench_start() {
 		row "echo start > ctl" "$ours" "$(repeat 21 start_microvm | median)" "QEMU microvm"
 	fi
 	if bench_libvirt; then
-		domain_xml hello "$build/guest/hello.elf" "$work/serial" > "$work/hello.xml"
+		domain_xml hello "$build/guest/hello_pvh.elf" "$work/serial" > "$work/hello.xml"
 		virsh -q define "$work/hello.xml"
 		row "echo start > ctl" "$ours" "$(repeat 11 start_virsh | median)" "virsh start"
 		virsh -q undefine hello

@@ -7,7 +7,7 @@ need_cmd qemu-img qemu-io python3
 
 FVIMG=$TOOLS/fvimg
 mkdir "$T/images"
-cd "$T/images"
+cd "$T/images" || exit
 
 sound() { # IMAGE WHAT: both checks find nothing, leaks included
 	qemu-img check -q "$1" >check.log 2>&1 || fail "$2: qemu-img check: $(tail -n 3 check.log)"

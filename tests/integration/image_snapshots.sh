@@ -8,7 +8,7 @@ need_cmd qemu-img
 
 FVIMG=$TOOLS/fvimg
 mkdir "$T/images"
-cd "$T/images"
+cd "$T/images" || exit
 
 sound() {
 	qemu-img check -q "$1" >check.log 2>&1 || fail "$*: qemu-img check: $(tail -n 3 check.log)"

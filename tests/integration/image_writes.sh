@@ -8,7 +8,7 @@ need_cmd qemu-img python3
 
 FVIMG=$TOOLS/fvimg
 mkdir "$T/images"
-cd "$T/images"
+cd "$T/images" || exit
 
 judge() { # RAW QCOW2 WHAT
 	qemu-img compare -q -f raw -F qcow2 "$1" "$2" || fail "$3: contents differ"

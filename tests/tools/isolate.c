@@ -88,17 +88,21 @@ static void loopback_up(void)
 		perror("isolate: loopback");
 }
 
-/* Ends every FUSE connection that is mounted here: device 0:N is connection N. */
-static void abort_fuse(void)
+/*
+ * Ends every FUSE connection that is mounted below @dir: device 0:N is connection N.
+ * Others are other people's: their mounts are seen here, too.
+ */
+static void abort_fuse(const char *dir)
 {
 	_cleanup_fclose_ FILE *f = fopen("/proc/self/mountinfo", "re");
-	char line[4096], path[64];
+	char line[4096], mounted[4096], path[64];
 
 	while (f && fgets(line, sizeof(line), f)) {
 		unsigned minor_number;
 
-		if (!strstr(line, " - fuse") || sscanf(line, "%*d %*d 0:%u ", &minor_number) != 1 ||
-		    strstr(line, " - fusectl"))
+		if (!strstr(line, " - fuse") || strstr(line, " - fusectl") ||
+		    sscanf(line, "%*d %*d 0:%u %*s %4095s", &minor_number, mounted) != 2 ||
+		    strncmp(mounted, dir, strlen(dir)) != 0)
 			continue;
 		snprintf(path, sizeof(path), FUSECTL "/%u/abort", minor_number);
 		if (access(path, W_OK) == 0)
@@ -210,7 +214,7 @@ static int wait_command(pid_t command, unsigned limit, const sigset_t *set)
 }
 
 /* @set: SIGCHLD and SIGTERM, blocked. */
-static int run_init(char **argv, unsigned limit, const sigset_t *set)
+static int run_init(char **argv, unsigned limit, const sigset_t *set, const char *dir)
 {
 	pid_t command;
 	int status;
@@ -235,8 +239,24 @@ static int run_init(char **argv, unsigned limit, const sigset_t *set)
 		fprintf(stderr, "isolate: the test left processes behind\n");
 		status = STATUS_LEFTOVERS;
 	}
-	abort_fuse();
+	abort_fuse(dir);
 	return status;
+}
+
+/* What the test left mounted below @dir (this process shares its mounts), and its /proc. */
+static void unmount_all(const char *dir)
+{
+	char line[4096], path[4096];
+	FILE *f;
+
+	umount2("/proc", MNT_DETACH);
+	f = fopen("/proc/self/mountinfo", "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "%*d %*d %*s %*s %4095s", path) == 1 &&
+		    strncmp(path, dir, strlen(dir)) == 0)
+			umount2(path, MNT_DETACH);
+	if (f)
+		fclose(f);
 }
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -280,10 +300,11 @@ int main(int argc, char **argv)
 	if (init < 0)
 		die("isolate: fork");
 	if (init == 0)
-		_exit(run_init(argv + optind, limit, &set));
+		_exit(run_init(argv + optind, limit, &set, dir));
 	while (waitpid(init, &status, WNOHANG) == 0)
 		if (sigwaitinfo(&set, NULL) == SIGTERM)
 			kill(init, SIGTERM);
+	unmount_all(dir);
 	nftw(dir, remove_entry, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

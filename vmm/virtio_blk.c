@@ -3,7 +3,7 @@
  * virtio-blk (virtio 1.2 §5.2) over a struct block: the device. Its requests are
  * read in virtio_blk_req.c and carried out in virtio_blk_io.c.
  *
- * A disk has up to 16 queues on threads `io/NAME`, one for every QUEUES_PER_LANE
+ * A disk has up to 16 queues on threads `io/NAME`, one for every BLK_QUEUES_PER_LANE
  * of them. Such a thread has one block_queue; a batch of kicks and completions
  * ends in one block_queue_kick() and, for each queue, one publication of used
  * elements and at most one interrupt. Requests live in slots that are made with the

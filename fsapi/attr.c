@@ -75,6 +75,19 @@ struct timespec node_mtime(struct node *n)
 	return n->m ? machine_changed(n->m, (enum machine_aspect)n->row->aspect, disk_name(n)) : ts;
 }
 
+/*
+ * What always shows the present has been modified now; but copiers take a change of this time
+ * while they read for damage.
+ */
+static struct timespec node_ctime(struct node *n, const struct timespec *mtime)
+{
+	if (n->row->aspect == ASPECT_HOST)
+		return model_opened(n->fs->model);
+	if (n->row->aspect == ASPECT_LIVE)
+		return machine_changed(n->m, ASPECT_STATE, NULL);
+	return *mtime;
+}
+
 static mode_t machine_node_mode(struct node *n, const struct machine_access *access)
 {
 	mode_t mode = n->row->mode & access->mode & 07777;
@@ -124,8 +137,8 @@ int node_stat(struct node *n, struct stat *st)
 	st->st_size = (off_t)size;
 	st->st_blocks = (blkcnt_t)((size + 511) / 512);
 	st->st_mtim = node_mtime(n);
-	st->st_ctim = st->st_mtim;
 	st->st_atim = st->st_mtim;
+	st->st_ctim = node_ctime(n, &st->st_mtim);
 	return 0;
 }
 

@@ -193,7 +193,8 @@ struct node {
 	/* fsapi.lock: */
 	unsigned writers;	   /* command: handles open for writing */
 	bool notifying;		   /* command: the notifier is at it */
-	uint64_t contended_ns;	   /* command: until then every lookup gets a node of its own */
+	uint64_t contended_ns;	   /* directory: until then each lookup of its command file gets
+				      a node of its own */
 	struct scratch *scratches; /* directory: its scratch files, oldest first */
 	unsigned n_scratches;
 
@@ -376,6 +377,8 @@ struct intent {
 	uint64_t what; /* an inode number */
 	uint64_t until_ns;
 };
+/* Whether @pid goes by the name of a program that unlinks what it then writes. */
+bool intent_is_copier(pid_t pid);
 /* @pid made this machine; unlinked this file. */
 void intent_made(struct node *n, pid_t pid);
 void intent_unlinked(struct node *n, pid_t pid);

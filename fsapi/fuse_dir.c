@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +89,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 			return;
 		}
 	}
-	r = lookup(&c, notifier, &n);
+	r = strlen(name) > NAME_MAX ? -ENAMETOOLONG : lookup(&c, notifier, &n);
 	if (r < 0)
 		answer_err(&c, r);
 	else
@@ -407,7 +408,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		r = dir_lookup(c.node, name, &n);
 	if (r == 0 && n->scratch)
 		r = scratch_unlink(c.node, name);
-	else if (r == 0 && node_dir(c.node)->scratch && replaceable(n))
+	else if (r == 0 && replaceable(n) && intent_is_copier(fuse_req_ctx(req)->pid))
 		intent_unlinked(n, fuse_req_ctx(req)->pid);
 	else if (r == 0)
 		r = -EPERM;

@@ -281,9 +281,6 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	call_begin(&c, req, "read", ino, NULL, fi);
 	c.size = size;
 	c.offset = (uint64_t)off;
-	/* Texts are short, whatever the size of the buffer that a reader offers. */
-	if (c.handle->text && size > c.handle->len)
-		size = c.handle->len;
 	if (size > sizeof(small)) {
 		big = malloc(size);
 		buf = big;

@@ -9,6 +9,8 @@
  * file, the name is absent when, and only when, it is about to create it, which
  * is seen in the system call that it waits in; the create (or mkdir) that follows
  * opens what was there all the time. To any other question it gets the truth.
+ * That an unlink precedes a create is not seen but assumed of programs that copy;
+ * from others it is refused, as rm(1) cannot mean anything here.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -84,13 +86,15 @@ bool intent_creates(struct node *n, pid_t pid)
 	return true;
 }
 
-/* Where its system call cannot be read (Yama), a copier is known by its name. */
-static bool is_copier(pid_t pid)
+bool intent_is_copier(pid_t pid)
 {
-	static const char *const names[] = {"cp", "tar", "bsdtar", "install", "mv", "cpio"};
+	static const char *const names[] = {"cp",     "mv",   "install",     "tar",
+					    "bsdtar", "cpio", "sftp-server", "sshd"};
 	_cleanup_fclose_ FILE *f = NULL;
 	char path[64], comm[32] = "";
 
+	if (pid == 0)
+		return false;
 	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
 	f = fopen(path, "re");
 	if (!f || !fgets(comm, sizeof(comm), f))
@@ -113,7 +117,7 @@ static bool about_to_create(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/syscall", (int)pid);
 	f = fopen(path, "re");
 	if (!f || fscanf(f, "%ld %lx %lx %lx", &number, &a, &b, &c) != 4)
-		return is_copier(pid);
+		return intent_is_copier(pid); /* Yama forbids */
 	switch (number) {
 	case SYS_openat:
 		return (c & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);

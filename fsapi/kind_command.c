@@ -27,7 +27,7 @@ struct node *command_pick(struct node *n, bool notifier)
 	bool busy;
 
 	pthread_mutex_lock(&n->fs->lock);
-	busy = n->writers > 0 || n->notifying || n->contended_ns > now_ns();
+	busy = n->writers > 0 || n->notifying || n->parent->contended_ns > now_ns();
 	if (notifier && !busy)
 		n->notifying = true;
 	pthread_mutex_unlock(&n->fs->lock);
@@ -46,13 +46,9 @@ void command_notified(struct node *n)
 
 int command_claim(struct node *n)
 {
-	_cleanup_node_ struct node *known = node_find(n->parent, n->row, 0, NULL);
-
 	LOCK_SCOPE(&n->fs->lock);
 	if (n->writers > 0 || n->notifying) {
-		n->contended_ns = now_ns() + CONTENDED_NS;
-		if (known)
-			known->contended_ns = n->contended_ns;
+		n->parent->contended_ns = now_ns() + CONTENDED_NS;
 		return -ESTALE;
 	}
 	n->writers = 1;

@@ -91,7 +91,8 @@ bool scratch_name(const char *name)
 		return false;
 	if (strncmp(dot, ".sw", 3) == 0 && (strlen(dot) == 4 || strcmp(dot, ".swpx") == 0))
 		return true;
-	return strlen(dot) == 7 && all(dot + 1, alnum); /* rsync's .NAME.XXXXXX */
+	/* rsync's .NAME.XXXXXX, Python's eight letters */
+	return strlen(dot) >= 7 && strlen(dot) <= 11 && all(dot + 1, alnum);
 }
 
 /* --- the list ------------------------------------------------------------------------- */

@@ -36,11 +36,12 @@ SLOWNESS=${SLOW:-1}  # sanitized builds: all deadlines times this
 
 # --- saying how it went -----------------------------------------------------------------
 
+exec {SAY}>&2 # stderr, also where that is silenced
 note() { echo "# $*"; }
 fail() {
 	local i=0
 	while [ $i -lt $((${#BASH_SOURCE[@]} - 1)) ] && [ "${BASH_SOURCE[i + 1]}" != "$0" ]; do i=$((i + 1)); done
-	echo "FAILED: ${0##*/}:${BASH_LINENO[i]}: $*" >&2
+	echo "FAILED: ${0##*/}:${BASH_LINENO[i]}: $*" >&$SAY
 	trap - ERR
 	exit 1
 }
@@ -70,18 +71,19 @@ wait_for() {
 	local limit=60 end
 	if [ "$1" = -t ]; then limit=$2; shift 2; fi
 	end=$((SECONDS + limit * SLOWNESS))
-	until "$@"; do
-		[ $SECONDS -lt $end ] || fail "still not so after $limit s: $*"
+	until "$@" 2>/dev/null; do
+		[ $SECONDS -lt $end ] || fail "still not so after $limit s: $*" || return
 		sleep 0.02
-	done 2>/dev/null
+	done
 }
 
 # --- the daemon ---------------------------------------------------------------------------
 
-mounted() { grep -q " $MNT fuse" /proc/self/mountinfo; }
+mounts_here() { grep -c " $MNT .* - fuse" /proc/self/mountinfo || true; }
+mounted() { [ "$(mounts_here)" != 0 ]; }
 daemon_up() {
 	kill -0 "$DAEMON" 2>/dev/null || fail "the daemon ended: $(tail -n 5 "$T/daemon.log")"
-	mounted && [ -s "$MNT/version" ]
+	mounted && cat "$MNT/stats" >"$T/up" # not stat: a dead mount still knows what it cached
 }
 # start_daemon [OPTION…]: in the foreground of this test, logging to $T/daemon.log.
 start_daemon() {
@@ -279,14 +281,22 @@ take_down() {
 		stop_daemon
 	fi
 	wait_for -t 10 no_vmm
-	! grep " $MNT" /proc/self/mountinfo || fail "mounts left behind"
+	! grep " $T/" /proc/self/mountinfo || fail "mounts left behind"
 }
 
 finish() {
 	local status=$?
 	trap - EXIT
+	exec 2>&$SAY
+	set +e
 	if [ $status = 0 ] && [ -n "$CHECK_LEAKS" ]; then
-		(trap - EXIT; take_down) || status=1
+		# from here on a failure is counted and does not end
+		fail() {
+			echo "FAILED: ${0##*/}: at its end: $*" >&$SAY
+			status=1
+			return 1
+		}
+		take_down || status=1
 	fi
 	if grep -aEq 'ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:' ./*.log; then
 		echo "FAILED: a sanitizer spoke" >&2

@@ -13,7 +13,7 @@ like "$out" "$STATE.*(in use|running|another)|(in use|running|another).*$STATE"
 ! out=$(timeout 60 "$fv" -f --state "$T/state3" --run "$T/run3" "$MNT" 2>&1) || fail "mounted twice"
 like "$out" "$MNT"
 [ -s "$MNT/version" ]
-is "$(grep -c "$MNT fuse" /proc/self/mountinfo)" 1 "mounts"
+is "$(mounts_here)" 1 "mounts"
 
 note "SIGTERM and SIGINT end it well, also while somebody stands in the tree"
 mkdir "$M/m"
@@ -40,7 +40,7 @@ kill_daemon
 like "$out" 'not connected'
 start_daemon
 is "$(ls "$M")" m
-is "$(grep -c "$MNT fuse" /proc/self/mountinfo)" 1 "mounts"
+is "$(mounts_here)" 1 "mounts"
 stop_daemon
 
 note "in the background: returns when the tree is there"

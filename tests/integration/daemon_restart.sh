@@ -14,6 +14,7 @@ boot ends hello cmdline=poweroff
 define_guest dies count cmdline='crash_at=2000'
 wait_console m '^5$'
 pids=$(vmm_pids)
+: >"$T/numbers"
 
 # the numbers that were printed, joined over console.old: each once, in order
 no_hole() {
@@ -25,7 +26,7 @@ no_hole() {
 for how in kill_daemon stop_daemon kill_daemon kill_daemon; do
 	$how
 	is "$(pgrep -c filevisord || true)" 0
-	before=$(cat "$T/numbers" 2>/dev/null | tail -n 1)
+	before=$(tail -n 1 "$T/numbers")
 	sleep 0.3 # the guests print on, unheard
 	start_daemon
 	is "$(state_of m)" running "after $how"
@@ -38,6 +39,7 @@ do_ctl p resume
 is "$(state_of p)" running
 do_ctl m pause
 no_hole
+do_ctl m resume
 do_ctl m reset
 wait_state ends stopped
 

@@ -11,10 +11,9 @@ is "$(ls "$M")" web
 is "$(cat "$M/web/state")" defined
 is "$(cat "$M/web/error")" ""
 for f in README ctl state error config cpus memory kernel initrd cmdline autostart on_crash \
-	on_reboot on_poweroff console tty disks vcpu stats metrics memory.img core jobs; do
+	on_reboot on_poweroff console disks vcpu stats metrics memory.img core jobs; do
 	ls -d "$M/web/$f" >/dev/null
 done
-is "$(stat -c %F "$M/web/tty")" "symbolic link"
 like "$(cat "$M/web/cpus")" '^1$'
 
 refuses EEXIST mkdir "$M/web"

@@ -14,7 +14,8 @@ for shell in bash dash zsh sh; do
 		'echo resume >> ctl|busy|resume' 'echo x > on_crash|[Ii]nvalid argument|on_crash'; do
 		IFS='|' read -r command words key <<<"$what"
 		! out=$(cd "$m" && $shell -c "$command || exit 9" 2>&1) || fail "$shell: $command succeeded"
-		like "$out" "$words" "$shell: $command"
+		# dash's echo knows no other word than this
+		[[ $shell/$out = *sh/*'I/O error' && $shell =~ ^(dash|sh)$ ]] || like "$out" "$words" "$shell: $command"
 		like "$(cat "$m/error")" "^E[A-Z]+ .*$key" "$shell: $command"
 	done
 	(cd "$m" && $shell -c 'echo 2 > cpus && echo 1 > cpus')

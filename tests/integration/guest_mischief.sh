@@ -30,8 +30,7 @@ mischief() {
 	case $(cat "$M/$name/error") in
 	*"VMM ended"* | *signal* | *SIGSEGV* | *SIGABRT* | *SIGSYS*) fail "$name killed its VMM: $(cat "$M/$name/error")" ;;
 	esac
-	[ "$s" = crashed ] || [ "$s" = stopped ] || do_ctl "$name" kill
-	rmdir "$M/$name"
+	undefine "$name"
 }
 for g in ports pcicfg; do
 	mischief $g $g

@@ -15,6 +15,13 @@ sound() { # IMAGE WHAT: both checks find nothing, leaks included
 }
 same() { qemu-img compare -q -f raw -F qcow2 "$1" "$2" || fail "$3: contents differ"; }
 
+refused() { # PATTERN COMMAND…
+	local pattern=$1
+	shift
+	! "$@" >refused.log 2>&1 || fail "not refused: $*"
+	like "$(cat refused.log)" "$pattern"
+}
+
 python3 - <<'END'
 import random
 random.seed(5)
@@ -95,13 +102,24 @@ import json, sys
 for b in json.load(sys.stdin)["format-specific"]["data"]["bitmaps"]:
     print(b["name"], *sorted(b["flags"]))')" $'enabled auto in-use\ndisabled'
 
+note "locks hold between us and QEMU"
+qemu-img create -q -f raw l.raw 1M
+refused 'lock' "$FVIMG" locked write l.raw qemu-io -f raw -c 'write -q 0 4k' l.raw
+refused 'lock' "$FVIMG" locked write l.raw qemu-img info l.raw
+refused 'lock' "$FVIMG" locked read l.raw qemu-io -f raw -c 'write -q 0 4k' l.raw
+"$FVIMG" locked read l.raw qemu-io -r -f raw -c 'read -q 0 4k' l.raw
+refused 'in use' "$FVIMG" locked write l.raw "$FVIMG" locked read l.raw true
+mkfifo wait.fifo
+qemu-io -f raw l.raw <wait.fifo >/dev/null &
+exec 8>wait.fifo
+echo 'write 0 4k' >&8
+locked_by_qemu() { ! "$FVIMG" locked write l.raw true 2>lock.log; }
+wait_for locked_by_qemu
+exec 8>&-
+wait
+"$FVIMG" locked write l.raw true
+
 note "refused, with words"
-refused() { # PATTERN COMMAND…
-	local pattern=$1
-	shift
-	! "$@" >refused.log 2>&1 || fail "not refused: $*"
-	like "$(cat refused.log)" "$pattern"
-}
 cp q.qcow2 x.qcow2 && printf '\x80' | dd of=x.qcow2 bs=1 seek=78 conv=notrunc status=none
 refused 'not known here: unnamed \(bit 15\)' "$FVIMG" convert qcow2 x.qcow2 raw o.raw
 cp q.qcow2 x.qcow2 && printf '\x01' | dd of=x.qcow2 bs=1 seek=35 conv=notrunc status=none

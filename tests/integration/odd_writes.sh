@@ -13,8 +13,9 @@ accepts bytewise "$m/config" 'cpus = 12;'
 is "$(cat "$m/cpus")" 12
 printf 'cpus = 13;\n' | dd of="$m/config" bs=1 status=none
 is "$(cat "$m/cpus")" 13
-printf 'memory = "128M";\n' >>"$m/config" # appended to the text that is there
-is "$(cat "$m/memory")" $((128 << 20))
+printf '# a comment behind the text that is there\n' >>"$m/config"
+is "$(cat "$m/cpus")" 13
+refuses EINVAL append "$m/config" 'cpus = 14;' # twice now
 is "$(cat "$m/cpus")" 13
 python3 - "$m/config" <<'END'
 import os, sys

@@ -15,12 +15,13 @@ mkdir "$T/home"
 chown -R 65534:65534 "$T/home"
 chmod 755 "$T"
 MNT=$T/home/fv M=$MNT/machines STATE=$T/home/.local/state/filevisor
-user() { setpriv --reuid=65534 --regid=65534 --clear-groups env HOME="$T/home" PATH="$PATH" XDG_STATE_HOME="$T/home/.local/state" \
-	XDG_RUNTIME_DIR="$T/home/run" MNT="$MNT" M="$M" "$@"; }
+as_user=(setpriv --reuid=65534 --regid=65534 --clear-groups env HOME="$T/home" XDG_STATE_HOME="$T/home/.local/state"
+	XDG_RUNTIME_DIR="$T/home/run" MNT="$MNT" M="$M")
+user() { "${as_user[@]}" "$@"; }
 user mkdir "$MNT" "$T/home/run"
-user "$BUILD/filevisord" -f "$MNT" >"$T/daemon.log" 2>&1 &
+"${as_user[@]}" "$BUILD/filevisord" -f "$MNT" >"$T/daemon.log" 2>&1 &
 DAEMON=$!
-up() { kill -0 $DAEMON || fail "$(cat "$T/daemon.log")"; user test -s "$MNT/version"; }
+up() { kill -0 $DAEMON || fail "$(cat "$T/daemon.log")"; user cat "$MNT/stats"; }
 wait_for up
 [ -d "$STATE" ] || fail "no state in XDG_STATE_HOME"
 is "$(ls -A "$T/home/run")" filevisor "run time directory"
@@ -37,7 +38,7 @@ if user test -w /dev/kvm; then
 	is "$(stat -c %u "/proc/$(vmm_pids)")" 65534 "uid of the VMM"
 	kill -KILL $DAEMON
 	wait $DAEMON 2>/dev/null || true
-	user "$BUILD/filevisord" -f "$MNT" >>"$T/daemon.log" 2>&1 &
+	"${as_user[@]}" "$BUILD/filevisord" -f "$MNT" >>"$T/daemon.log" 2>&1 &
 	DAEMON=$!
 	wait_for up
 	is "$(user cat "$M/m/state")" running

@@ -10,6 +10,8 @@ R=$T/remote R2=$T/remote2
 mount_sshfs "$R"
 mount_sshfs "$R2"
 m=$R/machines/web
+# sshfs does not wait for the close of what it wrote, so neither can who writes a document
+has_cpus() { [ "$(cat "$M/web/cpus")" = "$1" ]; }
 
 mkdir "$m"
 is "$(cat "$m/state")" defined
@@ -18,9 +20,9 @@ echo 64M >"$m/memory"
 is "$(cat "$M/web/memory")" $((64 << 20))
 echo 2 >"$m/cpus"
 sed -i 's/cpus = 2/cpus = 3/' "$m/config"
-is "$(cat "$M/web/cpus")" 3
+wait_for has_cpus 3
 echo 'cpus = 4;' >"$T/c" && cp "$T/c" "$m/config"
-is "$(cat "$M/web/cpus")" 4
+wait_for has_cpus 4
 
 note "errors: sshfs swallows them, error has them"
 echo 0 >"$m/cpus" 2>/dev/null || true

@@ -18,7 +18,10 @@ is "$(state_of m)" defined
 in_the_kernel() { grep -qsE 'fuse|request_wait' "/proc/$1/wchan"; }
 note "a signal ends it"
 for signal in INT TERM KILL; do
-	echo 'wait running 1000' >"$m/ctl" 2>/dev/null &
+	# a shell's background jobs ignore SIGINT; this one does not
+	python3 -c 'import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp("sh", ["sh", "-c", "echo wait running 1000 > $0", sys.argv[1]])' "$m/ctl" 2>/dev/null &
 	pid=$!
 	wait_for in_the_kernel $pid
 	kill -$signal $pid

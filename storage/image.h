@@ -47,7 +47,11 @@ struct image_layer {
 
 #define IMAGE_DEPTH_MAX 64
 
-/* Each layer is over the next. */
+/*
+ * Each layer is over the next. Memory of an open chain: tables of level 1 (8 bytes for
+ * each 512 MiB of disk with the usual clusters), up to 1 MiB of cached metadata for the top
+ * and 256 KiB for each below, as it is used; and a few clusters while requests are slow.
+ */
 struct image_chain {
 	struct image_layer layers[IMAGE_DEPTH_MAX];
 	unsigned n;
@@ -87,6 +91,17 @@ int image_open_snapshot(struct block **block, const char *path, const char *snap
 			const struct image_opener *opener, struct err *err);
 /* The path that @name in the header of @overlay means: caller frees. As image_chain_find(). */
 int image_resolve(const char *overlay, const char *name, char **path, struct err *err);
+
+/*
+ * Locks an open image against others that write it (or, with @write, read it
+ * while it changes): -EBUSY with words where it is in use. @share: knowingly
+ * together. The lock belongs to the open file description: it goes with a descriptor to
+ * another process and ends with the last copy. QEMU and qemu-img honour it, and we theirs.
+ */
+int image_lock(int fd, bool write, bool share, struct err *err);
+void image_unlock(int fd);
+/* All files of a chain: the top as @write says, those below for reading. */
+int image_chain_lock(const struct image_chain *chain, bool write, bool share, struct err *err);
 
 /* How much of the disk is there before anybody writes. */
 enum image_prealloc {

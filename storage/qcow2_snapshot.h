@@ -3,7 +3,8 @@
 #define FV_QCOW2_SNAPSHOT_H
 /*
  * Snapshots inside a qcow2 image. The image may be in use by queues at the same
- * time: their requests wait. Not for a queue's own thread. A name is looked for
+ * time: their requests wait. Those under way are waited for, so every queue in use must
+ * be run by its thread or be drained. Not for a queue's own thread. A name is looked for
  * among names first, then among ids. -ENOTSUP for other formats and for images with
  * an external data file, -EROFS, -ENOENT, -EEXIST, -ERANGE (refcounts too
  * narrow), -ENOSPC, -EIO; a failed operation leaves the image as it was.

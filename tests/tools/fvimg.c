@@ -11,6 +11,7 @@
  *   fvimg resize FORMAT FILE SIZE           fvimg commit FILE
  *   fvimg rebase FILE [backing= backing_format= unsafe=1]
  *   fvimg info FILE
+ *   fvimg locked write|read FILE COMMAND…   runs it while holding the lock
  *   fvimg write FORMAT FILE SEED COUNT [shadow=RAW async=1 flush=N]
  *                random writes, zeroes and discards, done alike to the raw file
  */
@@ -267,6 +268,18 @@ static int do_info(char **a)
 	return 0;
 }
 
+static int do_locked(char **a)
+{
+	bool write = !strcmp(a[0], "write");
+	int fd = open(a[1], write ? O_RDWR : O_RDONLY); /* inherited: the lock goes with it */
+
+	if (fd < 0 || image_lock(fd, write, false, &err) < 0)
+		die(a[1]);
+	execvp(a[2], a + 2);
+	die(a[2]);
+	return 1;
+}
+
 /* --- random writing ----------------------------------------------------------------------- */
 
 #define SLOTS	 8
@@ -412,7 +425,7 @@ static const struct command {
     {"create", 3, do_create},	  {"convert", 4, do_convert}, {"check", 1, do_check},
     {"snapshot", 2, do_snapshot}, {"export", 3, do_export},   {"resize", 3, do_resize},
     {"commit", 1, do_commit},	  {"rebase", 1, do_rebase},   {"info", 1, do_info},
-    {"write", 4, do_write},
+    {"write", 4, do_write},	  {"locked", 3, do_locked},
 };
 
 int main(int argc, char **argv)

@@ -256,6 +256,40 @@ static void chains_travel_as_descriptors(void **state)
 	assert_int_equal(open_files(), before);
 }
 
+static int fd_of(const char *name)
+{
+	int fd = open(at(name), O_RDWR | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void locks_keep_others_out(void **state)
+{
+	struct err err = ERR_INIT;
+	int a, b;
+
+	(void)state;
+	make("locked", IMAGE_RAW, NULL, 0);
+	a = fd_of("locked");
+	b = fd_of("locked");
+	assert_int_equal(image_lock(a, false, false, &err), 0);
+	assert_int_equal(image_lock(b, false, false, &err), 0); /* many may read */
+	image_unlock(b);
+	assert_int_equal(image_lock(b, true, false, &err), -EBUSY);
+	assert_int_equal(image_lock(b, true, true, &err), -EBUSY); /* the reader does not share */
+	close(a);						   /* which ends its lock */
+	assert_int_equal(image_lock(b, true, false, &err), 0);
+	a = fd_of("locked");
+	assert_int_equal(image_lock(a, false, false, &err), -EBUSY);
+	assert_int_equal(image_lock(a, true, false, &err), -EBUSY);
+	image_unlock(b);
+	assert_int_equal(image_lock(a, true, true, &err), 0);
+	assert_int_equal(image_lock(b, true, true, &err), 0); /* knowingly */
+	close(a);
+	close(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -267,6 +301,7 @@ int main(void)
 	    cmocka_unit_test(unnamed_formats_are_refused),
 	    cmocka_unit_test(the_opener_decides),
 	    cmocka_unit_test(chains_travel_as_descriptors),
+	    cmocka_unit_test(locks_keep_others_out),
 	};
 
 	return cmocka_run_group_tests_name("image_chain", tests, enter_dir, leave_dir);

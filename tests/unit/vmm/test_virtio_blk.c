@@ -28,31 +28,37 @@ struct world {
 	int fd;
 };
 
-static struct world *world(bool readonly, unsigned queues, off_t bytes)
+/* A machine whose disk is @fd, filled: each sector's bytes are its number. */
+static struct world *world_of(int fd, bool readonly, unsigned queues, off_t bytes)
 {
 	struct world *w = calloc(1, sizeof(*w));
-	char path[] = "/tmp/fv-test-blk-XXXXXX";
-	struct vm_disk_config *disk;
 
-	w->fd = mkostemp(path, O_CLOEXEC);
-	assert_true(w->fd >= 0);
-	unlink(path);
+	w->fd = fd;
+	assert_true(fd >= 0);
 	for (off_t at = 0; at + 512 <= bytes; at += 512) {
 		char sector[512];
 
 		memset(sector, (char)(at / 512), sizeof(sector));
-		assert_int_equal(pwrite(w->fd, sector, sizeof(sector), at), sizeof(sector));
+		assert_int_equal(pwrite(fd, sector, sizeof(sector), at), sizeof(sector));
 	}
-	assert_int_equal(ftruncate(w->fd, bytes), 0);
+	assert_int_equal(ftruncate(fd, bytes), 0);
 	w->f = fake_vm_new();
 	w->f->config.n_disks = 1;
-	disk = &w->f->config.disks[0];
-	*disk = (struct vm_disk_config){
-	    .name = "root", .readonly = readonly, .queues = queues, .fd = w->fd};
+	w->f->config.disks[0] = (struct vm_disk_config){
+	    .name = "root", .readonly = readonly, .queues = queues, .fd = fd};
 	w->dev = fake_create(w->f, &virtio_blk_device);
 	assert_non_null(w->dev);
 	driver_open(&w->d, w->f, PCI_SLOT_DISKS);
 	return w;
+}
+
+static struct world *world(bool readonly, unsigned queues, off_t bytes)
+{
+	char path[] = "/tmp/fv-test-blk-XXXXXX";
+	int fd = mkostemp(path, O_CLOEXEC);
+
+	unlink(path);
+	return world_of(fd, readonly, queues, bytes);
 }
 
 static int setup(void **state)
@@ -409,6 +415,36 @@ static void full_queues_keep_their_data_apart(void **state)
 	teardown((void **)&w);
 }
 
+/* Six queues on two threads: each serves, and a reset ends all of them. */
+static void many_queues_share_threads(void **state)
+{
+	struct world *w = world(false, 6, SECTORS * 512);
+	struct driver_used used;
+
+	(void)state;
+	assert_int_equal(fake_read(w->f, BUS_MMIO, w->d.config + 34, 2), 6);
+	for (unsigned round = 0; round < 20; round++) {
+		w->d.heap = 0x10000;
+		assert_true(driver_start(&w->d, EVENT_IDX, 6));
+		for (unsigned q = 0; q < 6; q++) {
+			struct request r =
+			    offer(w, q, VIRTIO_BLK_T_IN, q, DATA + q * 512, 512, true);
+
+			driver_kick(&w->d, q);
+			assert_true(driver_wait(&w->d, q, &used));
+			assert_int_equal(*fake_ram(w->f, r.status), VIRTIO_BLK_S_OK);
+			assert_int_equal(*fake_ram(w->f, DATA + q * 512), q);
+		}
+		for (unsigned q = 0; q < 6; q++) {
+			for (unsigned i = 0; i < 20; i++)
+				offer(w, q, VIRTIO_BLK_T_IN, i, DATA + i * 4096, 4096, true);
+			driver_kick(&w->d, q);
+		}
+		assert_true(driver_reset(&w->d));
+	}
+	teardown((void **)&w);
+}
+
 /* An indirect table of the longest request there may be. */
 static void the_longest_chain_is_taken(void **state)
 {
@@ -486,6 +522,25 @@ static void a_pause_finishes_what_was_taken(void **state)
 		assert_true(driver_wait(&w->d, 0, &used));
 }
 
+/* An image that refuses writes: errors of those requests, and of nothing else. */
+static void errors_of_storage_are_answered(void **state)
+{
+	int fd = memfd_create("disk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct world *w = world_of(fd, false, 1, SECTORS * 512);
+
+	(void)state;
+	assert_true(driver_start(&w->d, 0, 1));
+	assert_int_equal(run(w, VIRTIO_BLK_T_OUT, 7, DATA, 512, false), VIRTIO_BLK_S_OK);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+	assert_int_equal(run(w, VIRTIO_BLK_T_OUT, 7, DATA, 512, false), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(counter(w, "errors"), 1);
+	assert_int_equal(counter(w, "write_ops"), 1);
+	assert_int_equal(run(w, VIRTIO_BLK_T_IN, 8, DATA, 512, true), VIRTIO_BLK_S_OK);
+	assert_int_equal(*fake_ram(w->f, DATA), 8);
+	assert_false(driver_needs_reset(&w->d));
+	teardown((void **)&w);
+}
+
 /* Rings that the guest fills with anything, while requests of all kinds are under way. */
 static void garbage_in_rings_is_survived(void **state)
 {
@@ -547,9 +602,11 @@ int main(void)
 	    cmocka_unit_test(a_readonly_disk_is_not_written),
 	    T(write_back_can_be_chosen),
 	    cmocka_unit_test(full_queues_keep_their_data_apart),
+	    cmocka_unit_test(many_queues_share_threads),
 	    T(the_longest_chain_is_taken),
 	    T(a_reset_ends_all_that_is_under_way),
 	    T(a_pause_finishes_what_was_taken),
+	    cmocka_unit_test(errors_of_storage_are_answered),
 	    T(garbage_in_rings_is_survived),
 	    cmocka_unit_test(a_disk_that_is_none_is_refused_with_words),
 	};

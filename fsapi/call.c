@@ -89,7 +89,7 @@ static void on_interrupt(fuse_req_t req, void *arg)
 	struct call *c = arg;
 
 	(void)req;
-	cancel_request(&c->cancel);
+	signals_heard(c->fs->signals, &c->interrupted);
 }
 
 static void run_deferred(struct work *w)
@@ -158,6 +158,7 @@ void call_defer(struct call *c, void (*run)(struct call *c), bool command)
 	d->data = c->data ? copy_bytes(c->data, c->size) : NULL;
 	d->caller = call_caller_groups(c);
 	d->caller.cancel = &d->cancel;
+	d->interrupted = (struct interrupted){.tid = d->caller.pid, .cancel = &d->cancel};
 	fuse_req_interrupt_func(d->req, on_interrupt, d);
 	r = -ENOMEM;
 	if ((!c->name || d->name) && (!c->name2 || d->name2) && (!c->data || d->data))
@@ -174,6 +175,7 @@ static void settle(struct call *c)
 	if (!c->deferred)
 		return;
 	fuse_req_interrupt_func(c->req, NULL, NULL);
+	signals_forget(c->fs->signals, &c->interrupted);
 	if (c->work.run)
 		pool_done(c->fs->pool, &c->work);
 }

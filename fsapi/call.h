@@ -36,6 +36,7 @@ struct call {
 	void (*run)(struct call *c); /* deferred */
 	struct caller caller;
 	struct cancel cancel;
+	struct interrupted interrupted;
 	bool deferred;
 };
 

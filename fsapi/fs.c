@@ -45,6 +45,8 @@ int fs_new(struct fsapi **out, struct model *model)
 	if (r == 0)
 		r = pool_open(&fs->pool);
 	if (r == 0)
+		r = signals_open(&fs->signals);
+	if (r == 0)
 		r = notifier_open(&fs->notifier, fs);
 	if (r < 0) {
 		fs_free(fs);
@@ -58,6 +60,7 @@ void fs_free(struct fsapi *fs)
 {
 	pool_close(fs->pool);
 	notifier_close(fs->notifier);
+	signals_close(fs->signals);
 	nodes_destroy(fs);
 	tree_destroy(fs->dirs);
 	free(fs->root);

@@ -409,6 +409,24 @@ int pool_submit(struct pool *pool, struct work *w);
 void pool_done(struct pool *pool, struct work *w);
 bool pool_closing(struct pool *pool);
 
+/* --- clients' signals (signals.c) ------------------------------------------------------------ */
+
+struct signals;
+/* A request whose client got a signal; part of what its cancel token belongs to. */
+struct interrupted {
+	pid_t tid; /* the client */
+	struct cancel *cancel;
+	struct interrupted *next, **prev; /* signals.lock */
+};
+int signals_open(struct signals **s);
+int signals_start(struct signals *s);
+void signals_stop(struct signals *s);
+void signals_close(struct signals *s);
+/* Requests the cancel at once or as soon as the client has a signal that asks for it. */
+void signals_heard(struct signals *s, struct interrupted *i);
+/* It is done: never requested after this returns. */
+void signals_forget(struct signals *s, struct interrupted *i);
+
 /* --- the notifier (notify.c) and the model's observer (observe.c) --------------------- */
 
 int notifier_open(struct notifier **nt, struct fsapi *fs);
@@ -525,6 +543,7 @@ struct fsapi {
 	struct handle *handles; /* open: whatever the kernel has not released at the end */
 
 	struct pool *pool;
+	struct signals *signals;
 	struct notifier *notifier;
 	int stop_fd; /* eventfd: readable when asked to stop */
 

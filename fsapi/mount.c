@@ -361,6 +361,8 @@ int fsapi_run(struct fsapi *fs, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	r = start_workers(fs, workers, &started);
 	if (r == 0)
+		r = signals_start(fs->signals);
+	if (r == 0)
 		r = notifier_start(fs->notifier);
 	if (r < 0)
 		err_set(err, r, "no threads: %s", strerror(-r));
@@ -368,6 +370,7 @@ int fsapi_run(struct fsapi *fs, struct err *err)
 		wait_for_stop(fs);
 	notifier_stop(fs->notifier);
 	pool_stop(fs->pool);
+	signals_stop(fs->signals);
 	fuse_session_exit(fs->session);
 	ended = end_workers(workers, started);
 	if (r == 0 && ended < 0)

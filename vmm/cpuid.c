@@ -169,6 +169,13 @@ static void complete(struct kvm_cpuid2 *c, bool tsc_deadline)
 	set_hypervisor(c);
 }
 
+unsigned cpuid_address_bits(struct kvm_cpuid2 *c)
+{
+	const struct kvm_cpuid_entry2 *e = find(c, 0x80000008, 0);
+
+	return e ? e->eax & 0xff : 36;
+}
+
 int cpuid_get(int kvm_fd, struct kvm_cpuid2 **out, struct err *err)
 {
 	_cleanup_free_ struct kvm_cpuid2 *c =

@@ -156,24 +156,25 @@ static int set_irqfd(struct vm *vm, const struct irq_msi *msi, bool add)
 
 int irq_msi_new(struct vm *vm, struct irq_msi **out)
 {
-	_cleanup_free_ struct irq_msi *msi = calloc(1, sizeof(*msi));
-	int slot, ret;
+	int slot = take_slot(vm->irq), ret = -ENOMEM;
+	struct irq_msi *msi;
 
-	if (!msi)
-		return -ENOMEM;
-	slot = take_slot(vm->irq);
 	if (slot < 0)
 		return slot;
-	msi->gsi = LAYOUT_IOAPIC_PINS + (unsigned)slot;
-	msi->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	ret = msi->fd < 0 ? -errno : set_irqfd(vm, msi, true);
+	msi = calloc(1, sizeof(*msi));
+	if (msi) {
+		msi->gsi = LAYOUT_IOAPIC_PINS + (unsigned)slot;
+		msi->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		ret = msi->fd < 0 ? -errno : set_irqfd(vm, msi, true);
+	}
 	if (ret < 0) {
-		if (msi->fd >= 0)
+		if (msi && msi->fd >= 0)
 			close(msi->fd);
+		free(msi);
 		drop_slot(vm->irq, (unsigned)slot);
 		return ret;
 	}
-	*out = take_ptr(msi);
+	*out = msi;
 	return 0;
 }
 

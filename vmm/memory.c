@@ -18,6 +18,8 @@
 #include "util/cleanup.h"
 #include "util/log.h"
 
+#define BYTES_MAX (1ull << 46)
+#define HUGE_PAGE (2ull << 20)
 #define HUGE_FROM (1ull << 30) /* from this size on, huge pages are worth being zeroed whole */
 
 static int make(const char *name, uint64_t end, bool hugepages)
@@ -39,12 +41,17 @@ int memory_new(struct memory *m, uint64_t bytes, bool hugepages, struct err *err
 	int fd;
 
 	*m = (struct memory){.fd = -1, .huge = hugepages};
-	if (bytes == 0 || bytes % 4096 != 0 || bytes > 1ull << 46)
+	if (bytes == 0 || bytes % 4096 != 0)
 		return err_set(err, -EINVAL, "memory: not a size of whole pages");
+	if (bytes > BYTES_MAX)
+		return err_set(err, -ERANGE, "memory: more than %llu TiB", BYTES_MAX >> 40);
 	m->low_bytes = bytes < LAYOUT_LOW_RAM_END ? bytes : LAYOUT_LOW_RAM_END;
 	m->high_bytes = bytes - m->low_bytes;
 	m->ram_top = m->high_bytes ? LAYOUT_HIGH_RAM + m->high_bytes : m->low_bytes;
 	fd = make("guest-ram", m->ram_top, hugepages);
+	if (fd == -EINVAL && hugepages)
+		return err_set(err, -EINVAL, "memory: with hugepages a multiple of %llu MiB",
+			       HUGE_PAGE >> 20);
 	if (fd < 0)
 		return err_set(err, fd, "memory: cannot make %s of %llu MiB",
 			       hugepages ? "huge pages" : "a memfd",
@@ -52,6 +59,7 @@ int memory_new(struct memory *m, uint64_t bytes, bool hugepages, struct err *err
 	m->fd = fd;
 	if (fstat(fd, &st) < 0)
 		return err_set(err, -errno, "memory: fstat");
+	/* Pages of 1 GiB, where they are the host's preset, fit the hole as well. */
 	page = hugepages ? (uint64_t)st.st_blksize : 4096;
 	if (bytes % page != 0 || LAYOUT_LOW_RAM_END % page != 0)
 		return err_set(err, -EINVAL, "memory: with hugepages a multiple of %llu MiB",

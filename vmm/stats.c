@@ -23,26 +23,37 @@ struct stats {
 	uint64_t unseen;      /* what did not fit */
 };
 
+/* The memfd; nobody who has it need fear that it shrinks under him. */
+static int make_page(struct vmm_stats_page **page)
+{
+	_cleanup_close_ int fd = memfd_create("stats", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0 || ftruncate(fd, sizeof(**page)) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+		return -errno;
+	*page = mmap(NULL, sizeof(**page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	return *page == MAP_FAILED ? -errno : take_fd(&fd);
+}
+
 int stats_new(struct stats **out)
 {
-	_cleanup_free_ struct stats *s = calloc(1, sizeof(*s));
-	_cleanup_close_ int fd = -1;
+	struct vmm_stats_page *page;
+	struct stats *s;
+	int fd = make_page(&page);
 
-	if (!s)
+	if (fd < 0)
+		return fd;
+	s = calloc(1, sizeof(*s));
+	if (!s) {
+		munmap(page, sizeof(*page));
+		close(fd);
 		return -ENOMEM;
-	fd = memfd_create("stats", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0 || ftruncate(fd, sizeof(*s->page)) < 0)
-		return -errno;
-	/* Whoever else maps it need not fear that it shrinks. */
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
-		return -errno;
-	s->page = mmap(NULL, sizeof(*s->page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (s->page == MAP_FAILED)
-		return -errno;
-	pthread_mutex_init(&s->lock, NULL);
+	}
+	s->fd = fd;
+	s->page = page;
 	s->page->magic = VMM_STATS_MAGIC;
-	s->fd = take_fd(&fd);
-	*out = take_ptr(s);
+	pthread_mutex_init(&s->lock, NULL);
+	*out = s;
 	return 0;
 }
 

@@ -99,17 +99,17 @@ static void set_msrs(struct vcpu *vcpu)
 	    {MSR_MISC_ENABLE, MSR_MISC_ENABLE_FAST_STRING},
 	    {MSR_MTRR_DEF_TYPE, 1u << 11 | 6}, /* enabled, write-back where nothing else is said */
 	};
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msr;
+	union {
+		struct kvm_msrs msrs; /* ends in an array of none */
+		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} one;
 
 	for (unsigned i = 0; i < nitems(table); i++) {
-		memset(&msr, 0, sizeof(msr));
-		msr.head.nmsrs = 1;
-		msr.entry.index = table[i].index;
-		msr.entry.data = table[i].value;
-		if (ioctl(vcpu->fd, KVM_SET_MSRS, &msr) != 1)
+		memset(&one, 0, sizeof(one));
+		one.msrs.nmsrs = 1;
+		one.msrs.entries[0].index = table[i].index;
+		one.msrs.entries[0].data = table[i].value;
+		if (ioctl(vcpu->fd, KVM_SET_MSRS, &one) != 1)
 			log_debug("vcpu %u: KVM refuses MSR %#x", vcpu->index, table[i].index);
 	}
 }

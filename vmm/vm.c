@@ -203,11 +203,26 @@ static int make_chips(struct vm *vm, struct err *err)
 	return irq_create(vm, err);
 }
 
+/* RAM, and behind it at most a window's length further on the window for 64-bit BARs. */
+static int check_addresses(const struct vm *vm, struct kvm_cpuid2 *cpuid, struct err *err)
+{
+	unsigned bits = cpuid_address_bits(cpuid);
+	uint64_t end = vm->ram_top + 2 * LAYOUT_PCI_MMIO64_SIZE;
+
+	if (bits < 64 && end > 1ull << bits)
+		return err_set(err, -ERANGE,
+			       "memory: this host's processors have physical addresses of %u bits",
+			       bits);
+	return 0;
+}
+
 static int make_vcpus(struct vm *vm, const struct boot_entry *entry, struct err *err)
 {
 	_cleanup_free_ struct kvm_cpuid2 *cpuid = NULL;
 	int ret = cpuid_get(vm->kvm_fd, &cpuid, err);
 
+	if (ret == 0)
+		ret = check_addresses(vm, cpuid, err);
 	if (ret < 0)
 		return ret;
 	vm->vcpus = calloc(vm->config->cpus, sizeof(vm->vcpus[0]));

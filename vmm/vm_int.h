@@ -77,6 +77,8 @@ void vcpu_describe(struct vcpu *vcpu, const char *reason, char *text, size_t len
 
 /* cpuid.c: what KVM supports, to be patched for each vcpu; caller frees. */
 int cpuid_get(int kvm_fd, struct kvm_cpuid2 **cpuid, struct err *err);
+/* How wide a physical address is. */
+unsigned cpuid_address_bits(struct kvm_cpuid2 *cpuid);
 /* The leaves that tell of the vcpu's place, patched in place. */
 void cpuid_set_topology(struct kvm_cpuid2 *cpuid, unsigned index, unsigned n_vcpus);
 

@@ -38,7 +38,7 @@ static int commit_extent(struct block_queue *queue, struct block *base, struct b
 
 static int commit_all(struct block *base, struct block *top, const struct image_job *job)
 {
-	_cleanup_free_ uint8_t *buf = malloc(CHUNK);
+	_cleanup_free_ uint8_t *buf = NULL;
 	uint64_t offset, total = block_size(top);
 	struct block_extent e = {0};
 	struct block_queue *queue;
@@ -46,6 +46,7 @@ static int commit_all(struct block *base, struct block *top, const struct image_
 
 	if (r < 0)
 		return r;
+	buf = malloc(CHUNK);
 	if (!buf)
 		r = -ENOMEM;
 	for (offset = 0; offset < total && !r; offset += e.bytes) {
@@ -138,7 +139,7 @@ static int rebase_extent(struct block_queue *queue, struct block *top, struct bl
 
 static int copy_up(struct block *top, struct block *below, const struct image_job *job)
 {
-	_cleanup_free_ uint8_t *buf = malloc(2 * (size_t)CHUNK);
+	_cleanup_free_ uint8_t *buf = NULL;
 	uint64_t offset, total = block_size(top);
 	struct block_extent e = {0};
 	struct block_queue *queue;
@@ -146,6 +147,7 @@ static int copy_up(struct block *top, struct block *below, const struct image_jo
 
 	if (r < 0)
 		return r;
+	buf = malloc(2 * (size_t)CHUNK);
 	if (!buf)
 		r = -ENOMEM;
 	for (offset = 0; offset < total && !r; offset += e.bytes) {

@@ -16,6 +16,7 @@
 
 #define PIECE	    (2u << 20)
 #define BITE	    (512u << 10) /* or a cluster, where that is more */
+#define GRAIN	    4096u
 #define THREADS_MAX 16
 
 struct copy {
@@ -268,32 +269,53 @@ static int flush(struct block *block)
 	return r;
 }
 
-int image_copy(struct block *to, struct block *from, const struct image_copy *params,
-	       const struct image_job *job, struct err *err)
+/* Does the target read as zeroes where nothing is written? */
+static bool reads_zero_anyway(struct block *to)
 {
 	struct qcow2 *q = qcow2_from_block(to);
-	struct copy c = {.from = from, .to = to, .params = params, .job = job};
-	unsigned n = params->threads ? params->threads : n_processors();
-	int r;
+	struct block_extent e;
 
-	c.total = block_size(from);
-	if (block_size(to) < c.total)
+	if (q)
+		return !q->backing;
+	return !block_size(to) ||
+	       (!block_status(to, 0, block_size(to), &e) && e.zero && e.bytes == block_size(to));
+}
+
+static int check_target(struct block *to, struct block *from, const struct image_copy *params,
+			struct err *err)
+{
+	struct qcow2 *q = qcow2_from_block(to);
+
+	if (block_size(to) < block_size(from))
 		return err_set(err, -EINVAL, "the target is smaller than the source");
 	if (params->compress && !q)
 		return err_set(err, -EINVAL, "only qcow2 images are compressed");
 	if (params->compress && q->external)
 		return err_set(err, -EINVAL, "data files are not compressed");
-	c.packed_to = params->compress ? q : NULL;
-	c.bite = q ? max_u64(BITE, q->cluster_bytes) : BITE;
-	c.grain = c.packed_to ? q->cluster_bytes : 4096;
-	c.write_zeroes = q && q->backing;
-	if (!q) {
-		/* A file that holds nothing yet reads as zeroes. */
-		struct block_extent e;
+	return 0;
+}
 
-		c.write_zeroes = block_size(to) && (block_status(to, 0, block_size(to), &e) < 0 ||
-						    !e.zero || e.bytes < block_size(to));
-	}
+int image_copy(struct block *to, struct block *from, const struct image_copy *params,
+	       const struct image_job *job, struct err *err)
+{
+	struct qcow2 *q = qcow2_from_block(to);
+	uint32_t cluster = q ? q->cluster_bytes : GRAIN;
+	struct copy c = {
+	    .from = from,
+	    .to = to,
+	    .packed_to = params->compress ? q : NULL,
+	    .params = params,
+	    .job = job,
+	    .total = block_size(from),
+	    .bite = max_u64(BITE, cluster),
+	    .grain = max_u64(GRAIN, cluster),
+	    .write_zeroes = !reads_zero_anyway(to),
+	};
+	unsigned n = params->threads ? params->threads : n_processors();
+	int r = check_target(to, from, params, err);
+
+	if (r < 0)
+		return r;
 	pthread_mutex_init(&c.lock, NULL);
 	r = run(&c, n < THREADS_MAX ? n : THREADS_MAX);
 	pthread_mutex_destroy(&c.lock);

@@ -63,12 +63,13 @@ static int write_image(struct block_queue *queue, struct block *file, struct qco
 		       struct err *err)
 {
 	uint64_t cluster = 1ull << h->cluster_bits;
-	_cleanup_free_ uint8_t *buf = malloc(cluster);
+	_cleanup_free_ uint8_t *buf = NULL;
 	struct layout l;
 	int r = plan(h, &l);
 
 	if (r < 0)
 		return err_set(err, r, "the disk is too large for its cluster size");
+	buf = malloc(cluster);
 	if (!buf)
 		return err_set(err, -ENOMEM, "out of memory");
 	h->reftable_offset = cluster;

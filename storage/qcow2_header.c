@@ -355,9 +355,6 @@ int qcow2_header_info(struct block *file, struct qcow2_header_info *info, struct
 	    .bytes = h.size,
 	    .cluster_bytes = 1u << h.cluster_bits,
 	    .refcount_bits = 1u << h.refcount_order,
-	    .backing = take_ptr(h.backing),
-	    .backing_format = take_ptr(h.backing_format),
-	    .data_file = take_ptr(h.data_file),
 	    .needs_data_file = h.incompatible & QCOW2_INCOMPAT_DATA_FILE,
 	    .data_file_raw = h.autoclear & QCOW2_AUTOCLEAR_RAW_DATA,
 	    .dirty = h.incompatible & QCOW2_INCOMPAT_DIRTY,
@@ -368,6 +365,9 @@ int qcow2_header_info(struct block *file, struct qcow2_header_info *info, struct
 	    .n_snapshots = h.n_snapshots,
 	    .n_bitmaps = h.autoclear & QCOW2_AUTOCLEAR_BITMAPS ? h.n_bitmaps : 0,
 	};
+	info->backing = take_ptr(h.backing);
+	info->backing_format = take_ptr(h.backing_format);
+	info->data_file = take_ptr(h.data_file);
 	qcow2_header_free(&h);
 	return 0;
 }

@@ -147,28 +147,34 @@ static int set_table_entry(struct qcow2 *q, uint64_t block, uint64_t offset)
 	return r;
 }
 
-static int add_block(struct qcow2 *q, uint64_t block)
+/* Writes the first contents of a block: its own count. */
+static int write_first_counts(struct qcow2 *q, uint64_t offset)
 {
 	_cleanup_free_ uint8_t *buf = calloc(1, q->cluster_bytes);
-	uint64_t cluster = block << q->ref_bits;
-	uint64_t offset = cluster << q->cluster_bits;
 	int r;
 
 	if (!buf)
 		return -ENOMEM;
+	qcow2_ref_write(buf, q->header.refcount_order, 0, 1);
+	r = qcow2_meta_write(q, buf, q->cluster_bytes, offset);
+	return r ? r : qcow2_meta_sync(q);
+}
+
+static int add_block(struct qcow2 *q, uint64_t block)
+{
+	uint64_t cluster = block << q->ref_bits;
+	uint64_t offset = cluster << q->cluster_bits;
+	int r;
+
 	if (qcow2_is_metadata(q, offset))
 		return qcow2_damaged(q, "metadata in a free cluster", offset);
-	{
-		LOCK_SCOPE(&q->lock);
-		r = cluster_set_add(&q->tables, cluster);
-	}
+	pthread_mutex_lock(&q->lock);
+	r = cluster_set_add(&q->tables, cluster);
+	pthread_mutex_unlock(&q->lock);
 	if (r < 0)
 		return r;
 	qcow2_cache_drop(q, offset);
-	qcow2_ref_write(buf, q->header.refcount_order, 0, 1);
-	r = qcow2_meta_write(q, buf, q->cluster_bytes, offset);
-	if (!r)
-		r = qcow2_meta_sync(q);
+	r = write_first_counts(q, offset);
 	return r ? r : set_table_entry(q, block, offset);
 }
 

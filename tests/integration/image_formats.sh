@@ -105,7 +105,7 @@ for b in json.load(sys.stdin)["format-specific"]["data"]["bitmaps"]:
 note "locks hold between us and QEMU"
 qemu-img create -q -f raw l.raw 1M
 refused 'lock' "$FVIMG" locked write l.raw qemu-io -f raw -c 'write -q 0 4k' l.raw
-refused 'lock' "$FVIMG" locked write l.raw qemu-img compare l.raw src.raw
+refused 'lock' "$FVIMG" locked write b.qcow2 qemu-img info b.qcow2
 refused 'lock' "$FVIMG" locked read l.raw qemu-io -f raw -c 'write -q 0 4k' l.raw
 "$FVIMG" locked read l.raw qemu-io -r -f raw -c 'read -q 0 4k' l.raw
 refused 'in use' "$FVIMG" locked write l.raw "$FVIMG" locked read l.raw true

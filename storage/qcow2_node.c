@@ -3,8 +3,9 @@
  * The qcow2 node: opening and closing, which requests take the fast path, and the
  * workers that carry out the others.
  *
- * System calls beyond those of the nodes below: futex (workers, locks); clone3 mmap
- * mprotect rt_sigprocmask (making workers), eventfd2 (a context of each worker).
+ * System calls: futex, those of the synchronous engine on the files below (preadv
+ * pwritev2 fdatasync fallocate) and write to eventfds (workers at work); clone3 mmap
+ * mprotect rt_sigprocmask eventfd2 (opening); memory may be mapped and unmapped any time.
  */
 #include <errno.h>
 #include <signal.h>
@@ -393,6 +394,26 @@ static int load(struct qcow2 *q, const struct qcow2_open_params *params, struct 
 	return r;
 }
 
+/* One context for each worker now, so that none needs to be made once the process is locked in. */
+static int make_ctxs(struct qcow2 *q)
+{
+	struct qcow2_ctx *list = NULL, *ctx;
+	unsigned i;
+
+	for (i = 0; q->workers && i < q->workers->n_threads; i++) {
+		ctx = qcow2_ctx_get(q);
+		if (!ctx)
+			break;
+		ctx->next = list;
+		list = ctx;
+	}
+	while ((ctx = list)) {
+		list = ctx->next;
+		qcow2_ctx_put(q, ctx);
+	}
+	return !q->workers || i == q->workers->n_threads ? 0 : -ENOMEM;
+}
+
 int qcow2_open(struct block **block, const struct qcow2_open_params *params, struct err *err)
 {
 	struct qcow2 *q = calloc(1, sizeof(*q));
@@ -415,7 +436,11 @@ int qcow2_open(struct block **block, const struct qcow2_open_params *params, str
 	q->workers = params->workers;
 	q->readonly = params->flags & QCOW2_OPEN_READONLY;
 	q->checking = params->flags & QCOW2_OPEN_CHECK;
-	r = load(q, params, err);
+	r = make_ctxs(q);
+	if (!r)
+		r = load(q, params, err);
+	else
+		err_set(err, r, "out of memory or descriptors");
 	if (r < 0) {
 		node_free(q);
 		return r;

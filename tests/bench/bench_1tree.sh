@@ -48,10 +48,10 @@ bench_tree() {
 	peer=$(awk 'NR == 2 { print int($1 / 1000) }' <<< "$floor")
 	row "open, read, close of state" "$ours" "$peer" "minimal libfuse file system"
 	if [ -n "$virt" ]; then
-		peer=$(repeat 21 time_us virsh -q domstate d1 | median)
+		peer=$(repeat 21 time_us virsh -q domstate fvbench-d1 | median)
 		row "state from the shell: cat" "$(repeat 21 time_us cat "$fv/machines/m1/state" | median)" "$peer" \
 			"virsh domstate"
-		for i in $(seq 1000); do virsh -q undefine "d$i"; done > /dev/null
+		for i in $(seq 1000); do virsh -q undefine "fvbench-d$i"; done > /dev/null
 	fi
 	rmdir "$fv"/machines/m*
 }

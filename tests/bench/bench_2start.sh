@@ -23,8 +23,8 @@ start_microvm() {
 
 start_virsh() {
 	rm -f "$work/serial"
-	"$build/tests/bench/first_byte" run "$work/serial" virsh -q start hello
-	virsh -q destroy hello
+	"$build/tests/bench/first_byte" run "$work/serial" virsh -q start fvbench-hello
+	virsh -q destroy fvbench-hello
 }
 
 # Private bytes of a process outside the mapping of its guest's RAM (named memfd), in KiB.
@@ -65,7 +65,7 @@ bench_start() {
 		domain_xml hello "$build/guest/hello_pvh.elf" "$work/serial" > "$work/hello.xml"
 		virsh -q define "$work/hello.xml"
 		row "echo start > ctl" "$ours" "$(repeat 11 start_virsh | median)" "virsh start"
-		virsh -q undefine hello
+		virsh -q undefine fvbench-hello
 	fi
 	title "Memory"
 	command -v qemu-system-x86_64 > /dev/null && start_memory

@@ -62,13 +62,15 @@ bench_daemon_stop() {
 	daemon_pid=
 }
 
-# libvirt of the benchmark's own: a session daemon in its own directories.
+# The host's libvirt: started if it does not run yet, and then stopped again. Its guests here are called fvbench-*.
 bench_libvirt() {
+	export LIBVIRT_DEFAULT_URI=qemu:///system
 	command -v virsh > /dev/null && command -v libvirtd > /dev/null || return 1
-	export XDG_RUNTIME_DIR=$work/virt/run XDG_CONFIG_HOME=$work/virt/config XDG_CACHE_HOME=$work/virt/cache
-	export LIBVIRT_DEFAULT_URI=qemu:///session
-	mkdir -p "$XDG_RUNTIME_DIR" "$XDG_CONFIG_HOME" "$XDG_CACHE_HOME"
-	libvirtd -d --timeout 600 > "$work/libvirtd.log" 2>&1 || return 1
+	virsh list > /dev/null 2>&1 && return
+	mkdir -p /var/log/libvirt/qemu
+	for daemon in virtlogd libvirtd; do
+		$daemon -d -p "$work/$daemon.pid" 2>> "$work/libvirt.log" || return 1
+	done
 	for _ in $(seq 100); do
 		virsh list > /dev/null 2>&1 && return
 		sleep 0.1
@@ -77,19 +79,21 @@ bench_libvirt() {
 }
 
 bench_libvirt_stop() {
-	[ -f "$work/virt/run/libvirt/libvirtd.pid" ] && kill "$(cat "$work/virt/run/libvirt/libvirtd.pid")"
-	[ -f "$work/virt/run/libvirt/virtlogd.pid" ] && kill "$(cat "$work/virt/run/libvirt/virtlogd.pid")"
+	for daemon in libvirtd virtlogd; do
+		[ -f "$work/$daemon.pid" ] && kill "$(cat "$work/$daemon.pid")"
+	done
 	true
 }
 
 # domain_xml NAME KERNEL SERIAL-FILE: the smallest libvirt guest that boots an ELF.
 domain_xml() {
 	cat <<- XML
-		<domain type='kvm'><name>$1</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+		<domain type='kvm'><name>fvbench-$1</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
 		<os><type arch='x86_64' machine='q35'>hvm</type><kernel>$2</kernel></os>
 		<features><acpi/></features><cpu mode='custom' match='exact' check='none'><model>qemu64</model></cpu>
 		<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
 		<serial type='file'><source path='$3'/><target port='0'/></serial>
-		<memballoon model='none'/><controller type='usb' model='none'/></devices></domain>
+		<memballoon model='none'/><controller type='usb' model='none'/></devices>
+		<seclabel type='static' model='dac' relabel='no'><label>+0:+0</label></seclabel></domain>
 	XML
 }

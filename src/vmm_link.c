@@ -293,7 +293,7 @@ bool vmm_receive(struct vmm *vmm, void *buf)
 			return true;
 		if (n == 0 || n < (ssize_t)sizeof(hdr)) {
 			msg_close_fds(fds, n > 0 ? n_fds : 0);
-			if (n < 0)
+			if (n < 0 && n != -ECONNRESET)
 				log_warn("VMM %d: %s", vmm->pid, strerror((int)-n));
 			vmm_fail_calls(vmm, -EPIPE);
 			return false;

@@ -141,7 +141,7 @@ static inline void assert_error(struct machine *m, const char *part)
 /* A file below the fixture's root gets that text. */
 static inline void write_file(struct fixture *f, const char *path, const char *text)
 {
-	char full[256];
+	char full[400];
 	int fd;
 
 	snprintf(full, sizeof(full), "%s/%s", f->root, path);
@@ -153,7 +153,7 @@ static inline void write_file(struct fixture *f, const char *path, const char *t
 
 static inline bool exists(struct fixture *f, const char *path)
 {
-	char full[256];
+	char full[400];
 
 	snprintf(full, sizeof(full), "%s/%s", f->root, path);
 	return access(full, F_OK) == 0;
@@ -162,7 +162,7 @@ static inline bool exists(struct fixture *f, const char *path)
 /* Names in a directory below the root, hidden ones too. */
 static inline unsigned count_entries(struct fixture *f, const char *path)
 {
-	char full[256];
+	char full[400];
 	struct dirent *e;
 	unsigned n = 0;
 	DIR *d;

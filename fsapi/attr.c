@@ -39,6 +39,12 @@ bool node_attr_told(const struct node *n)
 	       row->aspect != ASPECT_EVENTS && row->aspect != ASPECT_JOBLIST;
 }
 
+bool node_stat_waits(const struct node *n)
+{
+	return (n->row->flags & (ROW_SLOW | ROW_FIXED_SIZE)) == ROW_SLOW &&
+	       n->row->kind == &kind_attribute;
+}
+
 static const char *disk_name(const struct node *n)
 {
 	for (; n; n = n->parent)
@@ -102,6 +108,19 @@ static mode_t machine_node_mode(struct node *n, const struct machine_access *acc
 	return mode;
 }
 
+/* As find(1) and others expect: two, and one for each subdirectory. */
+static nlink_t count_links(struct node *n)
+{
+	const struct dir *d = node_dir(n);
+	nlink_t links = 2;
+
+	for (size_t i = 0; i < d->n_rows; i++)
+		links += d->rows[i].kind == &kind_dir;
+	if (d->ops && d->ops->count)
+		links += d->ops->count(n);
+	return links;
+}
+
 int node_stat(struct node *n, struct stat *st)
 {
 	uint64_t size = 0;
@@ -129,6 +148,8 @@ int node_stat(struct node *n, struct stat *st)
 		st->st_uid = job_uid(n->job);
 	}
 	st->st_mode |= n->row->kind->format;
+	if (node_is_dir(n))
+		st->st_nlink = count_links(n);
 	if (n->row->kind->size) {
 		r = n->row->kind->size(n, &size);
 		if (r < 0)

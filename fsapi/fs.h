@@ -108,6 +108,7 @@ struct dir_ops {
 	/* The next one after *cursor (0 starts, kept below 2^60), which it moves on; false at the
 	 * end. @h keeps what a listing needs between calls. */
 	bool (*next)(struct node *dir, struct handle *h, uint64_t *cursor, struct child *child);
+	size_t (*count)(struct node *dir); /* how many there are */
 	/* mkdir, rmdir, rename within the directory; NULL where none is allowed. */
 	int (*make)(struct node *dir, const char *name, mode_t mode, const struct caller *caller,
 		    struct child *child, struct err *err);
@@ -261,6 +262,8 @@ int node_machine_path(struct node *n, char *path, size_t size);
 int node_stat(struct node *n, struct stat *st);
 /* Whether each change of its attributes is told, so that the kernel may keep them. */
 bool node_attr_told(const struct node *n);
+/* Whether node_stat() may wait, as its size is that of an answer of a VMM's. */
+bool node_stat_waits(const struct node *n);
 /* Whether the kernel knows it. */
 static inline bool node_known(struct node *n)
 {

@@ -69,6 +69,11 @@ static void answer_ghost(struct call *c, struct node *n)
 	answer_end(c, 0);
 }
 
+static void run_entry(struct call *c)
+{
+	answer_entry(c, node_ref(c->node2));
+}
+
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct node *n = NULL;
@@ -90,10 +95,15 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		}
 	}
 	r = strlen(name) > NAME_MAX ? -ENAMETOOLONG : lookup(&c, notifier, &n);
-	if (r < 0)
+	if (r < 0) {
 		answer_err(&c, r);
-	else
+	} else if (node_stat_waits(n)) {
+		c.node2 = n;
+		call_defer(&c, run_entry, false);
+		node_put(n);
+	} else {
 		answer_entry(&c, n);
+	}
 }
 
 static void forget(struct node *n, uint64_t count)

@@ -20,12 +20,20 @@
 
 /* --- attributes ----------------------------------------------------------------------- */
 
+static void run_getattr(struct call *c)
+{
+	answer_attr(c, c->node);
+}
+
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct call c;
 
 	call_begin(&c, req, "getattr", ino, NULL, fi);
-	answer_attr(&c, c.node);
+	if (node_stat_waits(c.node))
+		call_defer(&c, run_getattr, false);
+	else
+		answer_attr(&c, c.node);
 }
 
 static void run_setattr(struct call *c)

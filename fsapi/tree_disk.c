@@ -95,6 +95,16 @@ static bool disks_next(struct node *dir, struct handle *h, uint64_t *cursor, str
 	return false;
 }
 
+static size_t disks_count(struct node *dir)
+{
+	char name[DISK_NAME_MAX + 1];
+	size_t n = 0;
+
+	while (machine_disk_at(dir->m, n, name))
+		n++;
+	return n;
+}
+
 static int disks_make(struct node *dir, const char *name, mode_t mode, const struct caller *caller,
 		      struct child *child, struct err *err)
 {
@@ -116,6 +126,7 @@ static int disks_remove(struct node *dir, const char *name, const struct caller 
 static const struct dir_ops disks_ops = {
     .find = disks_find,
     .next = disks_next,
+    .count = disks_count,
     .make = disks_make,
     .remove = disks_remove,
 };

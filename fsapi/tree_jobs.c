@@ -100,6 +100,19 @@ static bool jobs_next(struct node *dir, struct handle *h, uint64_t *cursor, stru
 	return true;
 }
 
+static size_t jobs_count(struct node *dir)
+{
+	uint64_t cursor = 0;
+	struct job *job;
+	size_t n = 0;
+
+	while ((job = model_job_next(dir->fs->model, dir->m, &cursor))) {
+		job_put(job);
+		n++;
+	}
+	return n;
+}
+
 static int jobs_remove(struct node *dir, const char *name, const struct caller *caller,
 		       struct err *err)
 {
@@ -117,6 +130,7 @@ static int jobs_remove(struct node *dir, const char *name, const struct caller *
 static const struct dir_ops jobs_ops = {
     .find = jobs_find,
     .next = jobs_next,
+    .count = jobs_count,
     .remove = jobs_remove,
 };
 

@@ -171,6 +171,11 @@ static bool machines_next(struct node *dir, struct handle *h, uint64_t *cursor, 
 	return true;
 }
 
+static size_t machines_count(struct node *dir)
+{
+	return model_machine_count(dir->fs->model);
+}
+
 static int machines_make(struct node *dir, const char *name, mode_t mode,
 			 const struct caller *caller, struct child *child, struct err *err)
 {
@@ -214,6 +219,7 @@ static int machines_rename(struct node *dir, const char *name, const char *new_n
 static const struct dir_ops machines_ops = {
     .find = machines_find,
     .next = machines_next,
+    .count = machines_count,
     .make = machines_make,
     .remove = machines_remove,
     .rename = machines_rename,

@@ -54,7 +54,7 @@ static const struct row vcpu_rows[] = {
      .kind = &kind_attribute,
      .mode = 0444,
      .aspect = ASPECT_LIVE,
-     .flags = ROW_VOLATILE,
+     .flags = ROW_VOLATILE | ROW_SLOW,
      .show = state_show,
      .help = "what it does now"},
     {.name = "registers",
@@ -110,7 +110,13 @@ static bool vcpus_next(struct node *dir, struct handle *h, uint64_t *cursor, str
 	return true;
 }
 
-static const struct dir_ops vcpus_ops = {.find = vcpus_find, .next = vcpus_next};
+static size_t vcpus_count(struct node *dir)
+{
+	return machine_vcpu_count(dir->m);
+}
+
+static const struct dir_ops vcpus_ops = {
+    .find = vcpus_find, .next = vcpus_next, .count = vcpus_count};
 
 int tree_vcpu_build(struct dir dirs[DIR_MAX])
 {

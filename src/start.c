@@ -21,8 +21,9 @@
 #include "util/rights.h"
 #include "vmm.h"
 
-#define NOBODY 65534 /* whom the guests of root run as */
-#define END_MS 10000
+#define NOBODY	 65534 /* whom the guests of root run as */
+#define ALONE_MS 200   /* for a VMM that hung up to be gone */
+#define END_MS	 10000 /* for one that was killed */
 
 struct start {
 	struct machine *m;
@@ -286,21 +287,39 @@ static int hand_over(struct start *s)
 	return tell_all(s);
 }
 
+/* Under m->lock: until the VMM's process is gone, or the time is over. */
+static bool await_gone(struct start *s, uint64_t ms)
+{
+	struct timespec deadline = deadline_in_ms(ms);
+
+	while (!s->vmm->gone && machine_wait(s->m, &deadline) == 0)
+		;
+	return s->vmm->gone;
+}
+
+/* Under m->lock: ends the VMM. Where it went away by itself, how it did is the reason. */
+static int end_vmm(struct start *s, int code)
+{
+	bool alone = code == -EPIPE && await_gone(s, ALONE_MS);
+
+	vmm_kill(s->vmm);
+	if (!await_gone(s, END_MS))
+		log_warn("VMM %d cannot be killed", s->vmm->pid);
+	if (alone)
+		return err_set(s->err, -EIO, "%s", s->vmm->how);
+	return code == -EPIPE ? -EIO : code;
+}
+
 /* Takes all back: the VMM goes, the state is the one before. */
 static int give_up(struct start *s, enum machine_state before, int code)
 {
-	struct timespec deadline = deadline_in_ms(END_MS);
 	struct machine *m = s->m;
 	struct vmm *vmm;
 	bool killed;
 
-	if (s->vmm)
-		vmm_kill(s->vmm);
 	pthread_mutex_lock(&m->lock);
-	while (s->vmm && !s->vmm->gone && machine_wait(m, &deadline) == 0)
-		;
-	if (code == -EPIPE && s->vmm && s->vmm->gone && !m->killed)
-		code = err_set(s->err, -EIO, "%s", s->vmm->how);
+	if (s->vmm)
+		code = end_vmm(s, code);
 	vmm = take_ptr(m->vmm);
 	killed = m->killed;
 	m->killed = false;

@@ -108,7 +108,11 @@ int machine_registers_show(struct machine *m, unsigned vcpu, struct strbuf *sb, 
 
 size_t machine_registers_size(void)
 {
-	return nitems(registers) * 29 + nitems(segments) * 87;
+	static const struct vmm_vcpu_state none;
+	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
+
+	show_registers(&none, &sb);
+	return sb.len;
 }
 
 int machine_vcpu_state_show(struct machine *m, unsigned vcpu, struct strbuf *sb)

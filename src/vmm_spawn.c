@@ -232,6 +232,8 @@ static int launch(struct vmm *vmm, struct err *err)
 	}
 	LOCK_SCOPE(&vmm->m->lock);
 	vmm->m->vmm = vmm_get(vmm);
+	if (vmm->m->killed) /* by who did not find it yet */
+		vmm_kill(vmm);
 	return 0;
 }
 

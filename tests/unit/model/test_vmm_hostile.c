@@ -329,7 +329,7 @@ static void a_start_that_fails_is_taken_back(void **state)
 		const char *words;
 	} cases[] = {
 	    {"exit", -EIO, "status 3"},
-	    {"close", -EPIPE, "went away"},
+	    {"close", -EIO, "went away"},
 	    {"refuse", -ENOMEM, "not ? today"},
 	    {"odd-errno", -EIO, "what"},
 	};

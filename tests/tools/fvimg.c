@@ -11,6 +11,7 @@
  *   fvimg resize FORMAT FILE SIZE           fvimg commit FILE
  *   fvimg rebase FILE [backing= backing_format= unsafe=1]
  *   fvimg info FILE
+ *   fvimg open FORMAT FILE                  opens it for reading, no more
  *   fvimg locked write|read FILE COMMAND…   runs it while holding the lock
  *   fvimg write FORMAT FILE SEED COUNT [shadow=RAW async=1 flush=N]
  *                random writes, zeroes and discards, done alike to the raw file
@@ -268,6 +269,12 @@ static int do_info(char **a)
 	return 0;
 }
 
+static int do_open(char **a)
+{
+	block_close(open_image(a[0], a[1], IMAGE_READONLY));
+	return 0;
+}
+
 static int do_locked(char **a)
 {
 	bool write = !strcmp(a[0], "write");
@@ -425,7 +432,7 @@ static const struct command {
     {"create", 3, do_create},	  {"convert", 4, do_convert}, {"check", 1, do_check},
     {"snapshot", 2, do_snapshot}, {"export", 3, do_export},   {"resize", 3, do_resize},
     {"commit", 1, do_commit},	  {"rebase", 1, do_rebase},   {"info", 1, do_info},
-    {"write", 4, do_write},	  {"locked", 3, do_locked},
+    {"write", 4, do_write},	  {"locked", 3, do_locked},   {"open", 2, do_open},
 };
 
 int main(int argc, char **argv)

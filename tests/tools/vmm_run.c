@@ -4,7 +4,7 @@
  *
  *	vmm_run [OPTIONS] KERNEL
  *	  --vmm PROGRAM   filevisor-vmm (else beside this program's build)
- *	  --initrd FILE   --cmdline TEXT   --disk [ro:]FILE   --cpus N   --memory MIB
+ *	  --initrd FILE   --cmdline TEXT   --disk [ro:]FILE   --cpus N   --memory MIB   --queues N
  *	  --hugepages     --on-reboot|--on-poweroff|--on-crash stop|restart
  *	  --uid N         whom the VMM becomes when root
  *	  --log FILE      console goes there (else to a temporary file)
@@ -27,6 +27,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,9 +48,8 @@ struct run {
 	/* asked for */
 	const char *vmm, *kernel, *initrd, *cmdline, *until, *log_path;
 	const char *disks[VMM_DISKS_MAX];
-	unsigned n_disks, cpus, on_reboot, on_poweroff, on_crash, uid, malformed, queues;
+	unsigned n_disks, cpus, on_reboot, on_poweroff, on_crash, uid, malformed, queues, timeout_s;
 	uint64_t memory_mib;
-	int timeout_s;
 	bool hugepages, times, hold;
 	/* going on */
 	struct sockaddr_un address;
@@ -489,7 +489,8 @@ static void serve(struct run *r)
 	while (!r->reached && (!r->ended || r->hold) && !(r->times && r->log_at)) {
 		struct pollfd fds[] = {{.fd = r->sock, .events = POLLIN},
 				       {.fd = eof ? -1 : STDIN_FILENO, .events = POLLIN}};
-		int left = r->timeout_s ? (int)(r->timeout_s * 1e3 - ms_since(&r->began)) : -1;
+		int left =
+		    r->timeout_s ? (int)((double)r->timeout_s * 1e3 - ms_since(&r->began)) : -1;
 
 		if (r->timeout_s && left <= 0) {
 			fprintf(stderr, "vmm_run: time is up\n");
@@ -521,92 +522,74 @@ static unsigned action(const char *word)
 	return VMM_ACTION_STOP;
 }
 
+enum kind { TEXT, NUMBER, NUMBER64, ACTION, FLAG, DISK };
+
+#define FIELD(f) offsetof(struct run, f)
+
+static const struct {
+	const char *name;
+	enum kind kind;
+	size_t field;
+} options[] = {
+    {"vmm", TEXT, FIELD(vmm)},
+    {"initrd", TEXT, FIELD(initrd)},
+    {"cmdline", TEXT, FIELD(cmdline)},
+    {"disk", DISK, 0},
+    {"queues", NUMBER, FIELD(queues)},
+    {"cpus", NUMBER, FIELD(cpus)},
+    {"memory", NUMBER64, FIELD(memory_mib)},
+    {"hugepages", FLAG, FIELD(hugepages)},
+    {"on-reboot", ACTION, FIELD(on_reboot)},
+    {"on-poweroff", ACTION, FIELD(on_poweroff)},
+    {"on-crash", ACTION, FIELD(on_crash)},
+    {"uid", NUMBER, FIELD(uid)},
+    {"log", TEXT, FIELD(log_path)},
+    {"time", FLAG, FIELD(times)},
+    {"until", TEXT, FIELD(until)},
+    {"timeout", NUMBER, FIELD(timeout_s)},
+    {"hold", FLAG, FIELD(hold)},
+    {"malformed", NUMBER, FIELD(malformed)},
+};
+
+static void set_option(struct run *r, unsigned row, char *value)
+{
+	void *field = (char *)r + options[row].field;
+
+	switch (options[row].kind) {
+	case TEXT:
+		*(const char **)field = value;
+		break;
+	case NUMBER:
+		*(unsigned *)field = (unsigned)strtoul(value, NULL, 0);
+		break;
+	case NUMBER64:
+		*(uint64_t *)field = strtoull(value, NULL, 0);
+		break;
+	case ACTION:
+		*(unsigned *)field = action(value);
+		break;
+	case FLAG:
+		*(bool *)field = true;
+		break;
+	case DISK:
+		if (r->n_disks == VMM_DISKS_MAX)
+			die("too many disks");
+		r->disks[r->n_disks++] = value;
+		break;
+	}
+}
+
 static void parse(struct run *r, int argc, char **argv)
 {
-	static const struct option options[] = {
-	    {"vmm", 1, NULL, 'v'},
-	    {"initrd", 1, NULL, 'i'},
-	    {"cmdline", 1, NULL, 'a'},
-	    {"disk", 1, NULL, 'd'},
-	    {"cpus", 1, NULL, 'c'},
-	    {"memory", 1, NULL, 'm'},
-	    {"hugepages", 0, NULL, 'H'},
-	    {"on-reboot", 1, NULL, 'r'},
-	    {"on-poweroff", 1, NULL, 'p'},
-	    {"on-crash", 1, NULL, 'x'},
-	    {"uid", 1, NULL, 'u'},
-	    {"log", 1, NULL, 'l'},
-	    {"time", 0, NULL, 't'},
-	    {"until", 1, NULL, 'U'},
-	    {"timeout", 1, NULL, 'T'},
-	    {"hold", 0, NULL, 'h'},
-	    {"malformed", 1, NULL, 'M'},
-	    {"queues", 1, NULL, 'q'},
-	    {0},
-	};
-	int opt;
+	struct option all[nitems(options) + 1] = {0};
+	int row;
 
-	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (opt) {
-		case 'v':
-			r->vmm = optarg;
-			break;
-		case 'i':
-			r->initrd = optarg;
-			break;
-		case 'a':
-			r->cmdline = optarg;
-			break;
-		case 'd':
-			if (r->n_disks == VMM_DISKS_MAX)
-				die("too many disks");
-			r->disks[r->n_disks++] = optarg;
-			break;
-		case 'c':
-			r->cpus = (unsigned)strtoul(optarg, NULL, 0);
-			break;
-		case 'm':
-			r->memory_mib = strtoull(optarg, NULL, 0);
-			break;
-		case 'H':
-			r->hugepages = true;
-			break;
-		case 'r':
-			r->on_reboot = action(optarg);
-			break;
-		case 'p':
-			r->on_poweroff = action(optarg);
-			break;
-		case 'x':
-			r->on_crash = action(optarg);
-			break;
-		case 'u':
-			r->uid = (unsigned)strtoul(optarg, NULL, 0);
-			break;
-		case 'l':
-			r->log_path = optarg;
-			break;
-		case 't':
-			r->times = true;
-			break;
-		case 'U':
-			r->until = optarg;
-			break;
-		case 'T':
-			r->timeout_s = atoi(optarg);
-			break;
-		case 'h':
-			r->hold = true;
-			break;
-		case 'M':
-			r->malformed = (unsigned)strtoul(optarg, NULL, 0);
-			break;
-		case 'q':
-			r->queues = (unsigned)strtoul(optarg, NULL, 0);
-			break;
-		default:
+	for (unsigned i = 0; i < nitems(options); i++)
+		all[i] = (struct option){options[i].name, options[i].kind != FLAG, NULL, (int)i};
+	while ((row = getopt_long(argc, argv, "", all, NULL)) != -1) {
+		if (row == '?')
 			exit(2);
-		}
+		set_option(r, (unsigned)row, optarg);
 	}
 	if (optind != argc - 1)
 		die("one kernel is needed");

@@ -216,24 +216,32 @@ static int place_run(struct qcow2 *q, struct run *run, const struct qcow2_map *m
 	return 0;
 }
 
+static int read_old(struct qcow2 *q, struct qcow2_ctx *ctx, uint64_t from, uint64_t bytes,
+		    uint8_t *buf)
+{
+	uint64_t size = block_size(&q->block), have = from < size ? min_u64(bytes, size - from) : 0;
+
+	memset(buf + have, 0, bytes - have);
+	return have ? qcow2_read_buf(q, ctx, from, have, buf) : 0;
+}
+
 /* Copies old contents of [from, to) to their new place. */
 static int copy_old(struct qcow2 *q, struct qcow2_ctx *ctx, const struct run *run, uint64_t from,
 		    uint64_t to)
 {
 	_cleanup_free_ uint8_t *buf = NULL;
-	uint64_t size = block_size(&q->block), n, have;
+	uint64_t n;
 	int r = 0;
 
-	if (from < to && posix_memalign((void **)&buf, 4096, min_u64(COPY_CHUNK, to - from)))
+	if (from >= to)
+		return 0;
+	if (posix_memalign((void **)&buf, 4096, min_u64(COPY_CHUNK, to - from)))
 		return -ENOMEM;
 	for (; from < to && !r; from += n) {
 		struct iovec iov = {buf, 0};
 
-		n = min_u64(COPY_CHUNK, to - from);
-		have = from < size ? min_u64(n, size - from) : 0;
-		memset(buf + have, 0, n - have);
-		r = have ? qcow2_read_buf(q, ctx, from, have, buf) : 0;
-		iov.iov_len = n;
+		iov.iov_len = n = min_u64(COPY_CHUNK, to - from);
+		r = read_old(q, ctx, from, n, buf);
 		if (!r)
 			r = qcow2_data_io(ctx, q->data, BLOCK_WRITE,
 					  run->host + (from - run_start(q, run)), n, &iov, 1, 0);
@@ -293,11 +301,40 @@ static int link_run(struct qcow2 *q, struct run *run)
 	return r;
 }
 
+/* Copies and data in one write. */
+static int fill_at_once(struct qcow2 *q, struct qcow2_ctx *ctx, const struct run *run,
+			const struct iovec *iov, unsigned n_iov, uint64_t skip)
+{
+	uint64_t head = run->from - run->copy_from, tail = run->copy_to - run->to;
+	_cleanup_free_ struct iovec *all = malloc(((size_t)n_iov + 2) * sizeof(*all));
+	_cleanup_free_ uint8_t *buf = malloc(head + tail + 1);
+	unsigned n = 0;
+	int r;
+
+	if (!all || !buf)
+		return -ENOMEM;
+	r = read_old(q, ctx, run->copy_from, head, buf);
+	if (!r)
+		r = read_old(q, ctx, run->to, tail, buf + head);
+	if (r < 0)
+		return r;
+	all[n++] = (struct iovec){buf, head};
+	n += qcow2_iov_part(iov, n_iov, skip, run->to - run->from, all + n);
+	all[n++] = (struct iovec){buf + head, tail};
+	return qcow2_data_io(ctx, q->data, BLOCK_WRITE,
+			     run->host + (run->copy_from - run_start(q, run)),
+			     run->copy_to - run->copy_from, all, n, 0);
+}
+
 static int fill_run(struct qcow2 *q, struct qcow2_ctx *ctx, const struct run *run,
 		    const struct iovec *iov, unsigned n_iov, uint64_t skip)
 {
-	int r = copy_old(q, ctx, run, run->copy_from, run->from);
+	uint64_t copies = (run->from - run->copy_from) + (run->copy_to - run->to);
+	int r;
 
+	if (copies && copies <= COPY_CHUNK)
+		return fill_at_once(q, ctx, run, iov, n_iov, skip);
+	r = copy_old(q, ctx, run, run->copy_from, run->from);
 	if (!r)
 		r = copy_old(q, ctx, run, run->to, run->copy_to);
 	if (!r)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Random writes, zeroes and flushes into our images and, alike, into a raw file: the contents
 # are the same and the checks find nothing; alone and over a backing file, from the caller's
-# thread and through a queue with workers.
+# thread and through a queue with workers, through the page cache and past it.
 # time: 300
 . "${0%/*}/../lib.sh"
 need_cmd qemu-img python3
@@ -36,4 +36,19 @@ for cluster in 512 4k 64k 2M; do
 			cmp o.raw s.raw || fail "$what: read back"
 		done
 	done
+done
+
+note "past the page cache"
+for cluster in 512 64k; do
+	rm -f s.raw && truncate -s 8M s.raw
+	"$FVIMG" create qcow2 a.qcow2 8M cluster=$cluster
+	if ! "$FVIMG" write qcow2 a.qcow2 1 100 shadow=s.raw async=1 direct=1 2>direct.log; then
+		like "$(cat direct.log)" O_DIRECT
+		skip "this file system has no O_DIRECT"
+	fi
+	judge s.raw a.qcow2 "cluster=$cluster direct"
+	cp base.raw s.raw && truncate -s 8M s.raw
+	"$FVIMG" create qcow2 b.qcow2 8M cluster=$cluster backing=base.raw backing_format=raw
+	"$FVIMG" write qcow2 b.qcow2 2 100 shadow=s.raw direct=1
+	judge s.raw b.qcow2 "cluster=$cluster direct, with a backing file"
 done

@@ -13,7 +13,7 @@
  *   fvimg info FILE
  *   fvimg open FORMAT FILE                  opens it for reading, no more
  *   fvimg locked write|read FILE COMMAND…   runs it while holding the lock
- *   fvimg write FORMAT FILE SEED COUNT [shadow=RAW async=1 flush=N]
+ *   fvimg write FORMAT FILE SEED COUNT [shadow=RAW async=1 direct=1 flush=N max=N]
  *                random writes, zeroes and discards, done alike to the raw file
  */
 #include <errno.h>
@@ -397,7 +397,8 @@ static int do_write(char **a)
 	struct writer w = {.random = number(a[2]) * 77777 + 1, .shadow = -1};
 	struct block_info info;
 
-	w.block = open_image(a[0], a[1], async ? IMAGE_ASYNC : 0);
+	w.block = open_image(
+	    a[0], a[1], (async ? IMAGE_ASYNC : 0) | (option_number("direct") ? IMAGE_DIRECT : 0));
 	block_info_get(w.block, &info);
 	w.bytes = info.bytes;
 	w.max = option_number("max") ? option_number("max") : 256 << 10;

@@ -168,6 +168,8 @@ static int add_block(struct qcow2 *q, uint64_t block)
 
 	if (qcow2_is_metadata(q, offset))
 		return qcow2_damaged(q, "metadata in a free cluster", offset);
+	if (!q->file->grow && offset + q->cluster_bytes > block_size(q->file))
+		return -ENOSPC;
 	pthread_mutex_lock(&q->lock);
 	r = cluster_set_add(&q->tables, cluster);
 	pthread_mutex_unlock(&q->lock);
@@ -406,6 +408,8 @@ int qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, bool exact, uint64_t *o
 			return r;
 		if ((first + n) << q->cluster_bits >= QCOW2_HOST_MAX)
 			return -EFBIG;
+		if (!q->file->grow && (first + n) << q->cluster_bits > block_size(q->file))
+			return -ENOSPC; /* the end of the device */
 		if (n == want || (!exact && n))
 			break;
 	}

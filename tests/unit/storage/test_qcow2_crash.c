@@ -385,6 +385,29 @@ static void torn_and_gone(void **state)
 	fail_everywhere(64 << 10, BLOCK_FAULT_TEAR, false);
 }
 
+/* On a device that is too small for its disk: ENOSPC at its end, and nothing else. */
+static void full_device(void **state)
+{
+	struct run run = {.random = 4};
+	struct qcow2_open_params p = {0};
+	struct block *block;
+	int fd;
+
+	(void)state;
+	run.create =
+	    (struct image_create){.format = IMAGE_QCOW2, .bytes = DISK, .cluster_bytes = 4096};
+	run.shadow = calloc(1, DISK);
+	fd = make_file(&run);
+	assert_int_equal(ftruncate(fd, DISK / 4), 0);
+	assert_int_equal(block_file_open(&p.file, fcntl(fd, F_DUPFD_CLOEXEC, 3), 0, NULL), 0);
+	assert_int_equal(qcow2_open(&block, &p, NULL), 0);
+	assert_int_equal(workload(&run, block, false), -ENOSPC);
+	block_close(block);
+	assert_int_equal(lseek(fd, 0, SEEK_END), DISK / 4);
+	check_file(fd, false);
+	free_run(&run);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -392,6 +415,7 @@ int main(void)
 	    cmocka_unit_test(crash_wide_counts),    cmocka_unit_test(crash_subclusters),
 	    cmocka_unit_test(crash_snapshots),	    cmocka_unit_test(one_write_fails),
 	    cmocka_unit_test(no_space_any_more),    cmocka_unit_test(torn_and_gone),
+	    cmocka_unit_test(full_device),
 	};
 
 	return cmocka_run_group_tests_name("qcow2_crash", tests, NULL, NULL);

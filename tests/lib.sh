@@ -232,10 +232,10 @@ end_ssh() {
 
 # --- the Linux guest --------------------------------------------------------------------------------
 
-# need_linux: $LINUX has vmlinux, root.img and cmdline (tests/guest/linux/build.sh, cached)
+# need_linux: $LINUX (another may be given) has vmlinux, root.img and cmdline (tests/guest/linux/build.sh, cached)
 need_linux() {
 	need_kvm
-	LINUX=$("$ROOT/tests/guest/linux/build.sh" 2>"$T/linux-build.log" | tail -n 1)
+	[ -n "${LINUX:-}" ] || LINUX=$("$ROOT/tests/guest/linux/build.sh" 2>"$T/linux-build.log" | tail -n 1)
 	[ -s "$LINUX/vmlinux" ] || fail "no Linux guest: $(tail -n 5 "$T/linux-build.log")"
 }
 # define_linux NAME [KEY=VALUE]…: with a root disk of its own
@@ -264,7 +264,7 @@ sh_linux() {
 	# the echoed line has the mark in two pieces
 	put "$M/$1/console" "$2; echo ${mark:0:4}''${mark:4} \$?"
 	wait_for -t 120 console_has "$1" "$mark [0-9]+"
-	tr -d '\r' <"$M/$1/console" | sed -n "/${mark:0:4}''${mark:4}/,/$mark [0-9]/p" | sed '1d;$d'
+	tr -d '\r' <"$M/$1/console" | sed -n "/${mark:0:4}''${mark:4}/,/$mark [0-9]/p" | sed '1d;$d; s|^\(/[^ ]* # \)*||'
 	console_has "$1" "$mark 0" || fail "in $1: $2: $(tail -n 10 "$M/$1/console")"
 }
 
@@ -281,7 +281,7 @@ take_down() {
 		stop_daemon
 	fi
 	wait_for -t 10 no_vmm
-	! grep " $T/" /proc/self/mountinfo || fail "mounts left behind"
+	[ -z "$(awk -v t="$T/" 'index($5, t) == 1' /proc/self/mountinfo)" ] || fail "mounts left behind"
 }
 
 finish() {

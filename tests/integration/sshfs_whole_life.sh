@@ -53,9 +53,10 @@ if [ -w /dev/kvm ]; then
 	tail -n 5 "$R/events" | grep -q web
 	timeout -s KILL 100 grep -ra 'TYPED AFAR' "$m" --exclude=core --exclude=memory.img >/dev/null
 	timeout -s KILL 100 find "$R" -type f >/dev/null
-	head -c 100 "$m/core" | head -c 4 | grep -q ELF
+	# through the session that has no older size in its cache
+	head -c 4 "$R2/machines/web/core" | grep -aq ELF
 	echo 'wait stopped 100 &' >"$m/ctl"
-	[ -n "$(ls "$m/jobs")" ]
+	[ -n "$(ls "$R2/machines/web/jobs")" ]
 
 	note "sessions at once"
 	pids=()

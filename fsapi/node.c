@@ -360,14 +360,14 @@ void node_name(struct node *n, char name[256])
 		snprintf(name, 256, "%llu", (unsigned long long)n->id - 1);
 }
 
-/* Path from @top (not named), which is an ancestor or NULL for the root. */
+/* Path from @top (not named), which is an ancestor. */
 static int path_from(struct node *n, const struct node *top, char *path, size_t size)
 {
 	char name[256];
 	size_t len = 0;
 	int r;
 
-	if (!n->parent || n == top) {
+	if (n == top) {
 		path[0] = '\0';
 		return 0;
 	}
@@ -383,14 +383,14 @@ static int path_from(struct node *n, const struct node *top, char *path, size_t 
 
 int node_path(struct node *n, char *path, size_t size)
 {
-	return path_from(n, NULL, path, size);
+	return path_from(n, n->fs->root, path, size);
 }
 
 int node_machine_path(struct node *n, char *path, size_t size)
 {
 	const struct node *top = n;
 
-	while (top && !top->owns_m)
+	while (top->parent && !top->owns_m)
 		top = top->parent;
 	return path_from(n, top, path, size);
 }

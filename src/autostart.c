@@ -20,11 +20,11 @@ static void *autostart_thread(void *arg)
 	struct model *model = arg;
 	struct caller self = {.uid = geteuid(), .gid = getegid(), .cancel = &model->stopping};
 	uint64_t cursor = 0;
-	struct machine *m;
+	struct machine *next;
 
 	pthread_setname_np(pthread_self(), "autostart");
-	while (!cancel_requested(&model->stopping) && (m = model_machine_next(model, &cursor))) {
-		_cleanup_machine_ struct machine *held = m;
+	while (!cancel_requested(&model->stopping) && (next = model_machine_next(model, &cursor))) {
+		_cleanup_machine_ struct machine *m = next;
 		struct err err = ERR_INIT;
 		char name[MACHINE_NAME_MAX + 1];
 

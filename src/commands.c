@@ -88,11 +88,11 @@ static int stop_each(struct model *model, const char *seconds, const struct call
 {
 	struct command_call *call = calloc(1, sizeof(*call));
 	uint64_t cursor = 0;
-	struct machine *m;
+	struct machine *next;
 	int r = call ? 0 : err_set(err, -ENOMEM, "out of memory");
 
-	while (r == 0 && (m = model_machine_next(model, &cursor))) {
-		_cleanup_machine_ struct machine *held = m;
+	while (r == 0 && (next = model_machine_next(model, &cursor))) {
+		_cleanup_machine_ struct machine *m = next;
 		struct job **more;
 
 		if (!machine_has_vmm(m))

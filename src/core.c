@@ -198,14 +198,20 @@ static void add_vcpu(struct machine_core *core, unsigned vcpu, const struct vmm_
 	memcpy(add_note(core, "QEMU", 0, sizeof(qemu)), &qemu, sizeof(qemu));
 }
 
+/* A debugger compares the program's name with that of the file it is given: the kernel's. */
 static void add_process(struct machine_core *core, struct machine *m)
 {
+	_cleanup_definition_ struct definition *def = machine_definition(m);
+	const char *slash = strrchr(def->values.kernel, '/');
+	const char *kernel = slash ? slash + 1 : def->values.kernel;
 	struct elf_prpsinfo info = {.pr_sname = 'R', .pr_pid = 1};
 	char name[MACHINE_NAME_MAX + 1];
 
+	if (strncmp(kernel, "vmlinuz", 7) == 0 || strncmp(kernel, "bzImage", 7) == 0)
+		kernel = "vmlinux"; /* what is in them */
 	machine_name(m, name);
-	snprintf(info.pr_fname, sizeof(info.pr_fname), "%.15s", name);
-	snprintf(info.pr_psargs, sizeof(info.pr_psargs), "filevisor guest %.60s", name);
+	snprintf(info.pr_fname, sizeof(info.pr_fname), "%.15s", kernel);
+	snprintf(info.pr_psargs, sizeof(info.pr_psargs), "%.15s (machine %.48s)", kernel, name);
 	memcpy(add_note(core, "CORE", NT_PRPSINFO, sizeof(info)), &info, sizeof(info));
 }
 

@@ -161,7 +161,7 @@ size_t core_pages_walk(const struct core_ram *ram, const struct vmm_vcpu_state *
 	if (state->cr3 & CR3_PTI_USER) {
 		/* perhaps the tables of user mode, which lack the kernel: its own are beside them
 		 */
-		struct core_run others[CORE_RUNS_MAX];
+		struct core_run others[CORE_RUNS_MAX] = {0};
 		struct walk o = {.ram = ram, .tables = TABLES_MAX, .runs = others};
 
 		walk_top(&o, state->cr3 & ~CR3_PTI_USER, levels);

@@ -36,14 +36,12 @@ struct events {
 /* The last whole line of the file: its "seq", and the offset behind it. */
 static int last_line(int fd, uint64_t *seq, uint64_t *end)
 {
-	_cleanup_free_ char *buf = malloc(LINE_MAX_BYTES + 1);
+	char buf[LINE_MAX_BYTES + 1];
 	struct stat st;
 	size_t len;
 	off_t from;
 	char *newline, *line;
 
-	if (!buf)
-		return -ENOMEM;
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	from = st.st_size > LINE_MAX_BYTES ? st.st_size - LINE_MAX_BYTES : 0;

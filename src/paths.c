@@ -28,8 +28,8 @@ static int try_open(const struct caller *caller, const char *path, int flags, bo
 	struct rights rights = {caller->uid, caller->gid, caller->groups, caller->n_groups};
 	_cleanup_close_ int fd = -1;
 
-	if (caller->pid == 0 || !*path)
-		return 0; /* the daemon's own; or none */
+	if (!*path)
+		return 0;
 	fd = path_open(&rights, path, flags, disk, err);
 	/* what the host has mounted now may be free when it starts */
 	return fd < 0 && !(disk && fd == -EBUSY) ? fd : 0;

@@ -67,18 +67,26 @@ void rundir_note_end(struct machine *m)
 		log_warn("cannot note how %s ended: %m", m->name);
 }
 
-void rundir_load_end(struct machine *m)
+void rundir_forget_end(struct machine *m)
+{
+	_cleanup_close_ int dir = rundir_open(m, false);
+
+	if (dir >= 0)
+		unlinkat(dir, "ended", 0);
+}
+
+bool rundir_load_end(struct machine *m)
 {
 	_cleanup_close_ int dir = rundir_open(m, false);
 	_cleanup_free_ char *text = NULL;
 	char *code, *words;
 
 	if (dir < 0 || file_read(dir, "ended", ENDED_MAX, &text, NULL) < 0)
-		return;
+		return false;
 	code = strchr(text, '\n');
 	words = code ? strchr(code + 1, '\n') : NULL;
 	if (!words)
-		return;
+		return false;
 	*code = *words++ = '\0';
 	m->state = strcmp(text, machine_state_name(MACHINE_CRASHED)) == 0 ? MACHINE_CRASHED
 									  : MACHINE_STOPPED;
@@ -87,4 +95,5 @@ void rundir_load_end(struct machine *m)
 		m->error.guest = true;
 		m->error.text = strdup(words);
 	}
+	return true;
 }

@@ -284,6 +284,7 @@ static int hand_over(struct start *s)
 	strcpy(vmm->tty, s->tty);
 	pthread_mutex_unlock(&s->m->lock);
 	vmm_note(vmm);
+	rundir_forget_end(s->m);
 	return tell_all(s);
 }
 

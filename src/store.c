@@ -377,6 +377,16 @@ static void set_times(struct machine *m, struct timespec when)
 		m->disk_changed[i] = when;
 }
 
+/* Whether a machine has this id already: who copies directories of the state by hand copies it. */
+static bool id_taken(const struct registry *reg, const char *id)
+{
+	for (size_t i = 0; i < reg->n_order; i++)
+		if (memcmp(reg->order[i]->id, id, ID_TEXT) == 0)
+			return true;
+	return false;
+}
+
+/* Before anybody else knows the model. */
 static int load_machine(struct model *model, const char *name)
 {
 	_cleanup_close_ int dir =
@@ -392,7 +402,7 @@ static int load_machine(struct model *model, const char *name)
 		return -errno;
 	remove_halves(dir);
 	load_access(dir, &file, &err);
-	if (!file.id[0])
+	if (!file.id[0] || id_taken(&model->registry, file.id))
 		model_make_id(file.id);
 	def = load_config(dir, &damaged, &st.st_mtim, &err);
 	if (def)

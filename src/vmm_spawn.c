@@ -116,6 +116,25 @@ static int note_pid(const struct vmm *vmm)
 	return fd < 0 ? -errno : file_write_all(fd, text, (size_t)n);
 }
 
+/* The process that was noted, if it still is: a pidfd, or -errno. */
+static int find_process(int run_dir, pid_t *pid)
+{
+	_cleanup_close_ int pidfd = -1;
+	_cleanup_free_ char *text = NULL;
+	unsigned long long started = 0;
+	int r = file_read(run_dir, "vmm.pid", 64, &text, NULL);
+
+	if (r < 0)
+		return r;
+	if (sscanf(text, "%d %llu", pid, &started) != 2 || *pid <= 1)
+		return -EINVAL;
+	pidfd = (int)syscall(SYS_pidfd_open, *pid, 0);
+	if (pidfd < 0)
+		return -errno;
+	/* after opening: now the number cannot become another's */
+	return start_time(*pid) == started ? take_fd(&pidfd) : -ESRCH;
+}
+
 /* What of the daemon's environment a VMM sees. */
 static void make_environment(char *env[], size_t room)
 {
@@ -245,6 +264,10 @@ int vmm_spawn(struct machine *m, struct vmm **out, struct cancel *cancel, struct
 	if (!vmm)
 		return err_set(err, -ENOMEM, "out of memory");
 	r = open_dirs(vmm, true);
+	if (r == 0)
+		vmm->pidfd = find_process(vmm->run_dir, &vmm->pid);
+	if (r == 0 && vmm->pidfd >= 0)
+		return err_set(err, -EBUSY, "process %d runs as this machine", (int)vmm->pid);
 	if (r < 0)
 		return err_set(err, r, "cannot make %s/machines/%s: %s", m->model->run_dir, m->id,
 			       strerror(-r));
@@ -301,25 +324,6 @@ void vmm_own_tty(struct vmm *vmm, const struct machine_access *access)
 
 /* --- finding them again
  * ------------------------------------------------------------------------------ */
-
-/* The process that was noted, if it still is: a pidfd, or -errno. */
-static int find_process(int run_dir, pid_t *pid)
-{
-	_cleanup_close_ int pidfd = -1;
-	_cleanup_free_ char *text = NULL;
-	unsigned long long started = 0;
-	int r = file_read(run_dir, "vmm.pid", 64, &text, NULL);
-
-	if (r < 0)
-		return r;
-	if (sscanf(text, "%d %llu", pid, &started) != 2 || *pid <= 1)
-		return -EINVAL;
-	pidfd = (int)syscall(SYS_pidfd_open, *pid, 0);
-	if (pidfd < 0)
-		return -errno;
-	/* after opening: now the number cannot become another's */
-	return start_time(*pid) == started ? take_fd(&pidfd) : -ESRCH;
-}
 
 static void found_event(struct machine *m)
 {
@@ -381,7 +385,6 @@ static void recover(struct machine *m)
 
 	if (!vmm || open_dirs(vmm, false) < 0)
 		return; /* it never ran since the host started */
-	rundir_load_end(m);
 	if (fstatat(vmm->run_dir, "vmm.pid", &st, AT_SYMLINK_NOFOLLOW) < 0) {
 		/* a VMM without a pid noted waits for a connection: it takes ours, and ends with it
 		 */
@@ -389,12 +392,17 @@ static void recover(struct machine *m)
 
 		if (sock >= 0)
 			close(sock);
+		rundir_load_end(m);
 		rundir_clear(m, false);
 		return;
 	}
 	vmm->pidfd = find_process(vmm->run_dir, &vmm->pid);
 	if (vmm->pidfd < 0) {
-		lost(m);
+		/* its end may have been noted, and the daemon killed right then */
+		if (rundir_load_end(m))
+			rundir_clear(m, false);
+		else
+			lost(m);
 		return;
 	}
 	read_note(vmm);

@@ -34,6 +34,7 @@
 #define FLUSH_MS     1
 #define IDLE_MS	     60000 /* a VMM that nobody has ever connected to ends */
 #define RESET_BURST  5
+#define SAY_MS	     10000
 #define EVENTS_BATCH 8
 
 static int64_t now_ms(void)
@@ -180,21 +181,31 @@ static void reset_now(struct control *c)
 	}
 }
 
+/* For the log, but not of each where there are many: the daemon is told of them all. */
+static void say_reset(struct control *c, const char *text)
+{
+	int64_t now = now_ms();
+
+	if (c->reset_said != 0 && now - c->reset_said < SAY_MS) {
+		c->resets_unsaid++;
+		return;
+	}
+	if (c->resets_unsaid > 0)
+		log_info("%u more resets", c->resets_unsaid);
+	log_info("reset: %s", text);
+	c->resets_unsaid = 0;
+	c->reset_said = now;
+}
+
 static void restart(struct control *c, enum vmm_reason reason, const char *text)
 {
 	c->reset_reason = reason;
 	snprintf(c->text, sizeof(c->text), "%s", text);
-	if (take_token(c)) {
-		log_info("%s", text);
-		c->storm_told = false;
+	say_reset(c, text);
+	if (take_token(c))
 		reset_now(c);
-		return;
-	}
-	/* One line for each storm: the daemon is told of each reset anyway. */
-	if (!c->storm_told)
-		log_warn("the guest resets too often, now once a second: %s", text);
-	c->storm_told = true;
-	c->reset_at = now_ms() + (int64_t)((1 - c->reset_tokens) * 1000) + 1;
+	else
+		c->reset_at = now_ms() + (int64_t)((1 - c->reset_tokens) * 1000) + 1;
 }
 
 /* What may be done about each kind of end; text is the guest's. */
@@ -430,7 +441,7 @@ static void teardown(struct control *c)
 	free(c);
 }
 
-int control_run(int listen_fd, struct err *err)
+int control_run(int listen_fd, const struct title *title, struct err *err)
 {
 	struct control *c = calloc(1, sizeof(*c));
 	int ret;
@@ -438,6 +449,8 @@ int control_run(int listen_fd, struct err *err)
 	if (!c)
 		return err_set(err, -ENOMEM, "no memory");
 	c->listen_fd = listen_fd;
+	if (title)
+		c->title = *title;
 	c->conn_fd = c->epoll_fd = c->wake_fd = c->polled_pty = -1;
 	c->config.kvm_fd = c->config.kernel_fd = c->config.initrd_fd = -1;
 	c->memory.fd = -1;

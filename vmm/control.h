@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/title.h"
 #include "vmm/vm_int.h"
 
 struct control {
@@ -17,6 +18,7 @@ struct control {
 	uid_t peer_uid;
 	bool quit;
 
+	struct title title;
 	struct stats *stats;
 	struct console *console;
 	struct io_pool *io_pool;
@@ -44,13 +46,17 @@ struct control {
 	double reset_tokens; /* see control.c */
 	int64_t tokens_as_of;
 	enum vmm_reason reset_reason;
-	bool storm_told; /* the log has a line about the present storm of resets */
+	int64_t reset_said;	/* when the log was last told of one */
+	unsigned resets_unsaid; /* since then */
 
 	uint8_t packet[VMM_MSG_MAX];
 };
 
-/* Serves @listen_fd (taken over) until QUIT. 0, or -errno with words. */
-int control_run(int listen_fd, struct err *err);
+/*
+ * Serves @listen_fd (taken over) until QUIT. @title: to show the machine's
+ * name in (NULL: nowhere). 0, or -errno with words.
+ */
+int control_run(int listen_fd, const struct title *title, struct err *err);
 
 /* --- between the two files ---------------------------------------------------------------------
  */

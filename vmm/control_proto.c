@@ -132,6 +132,7 @@ static int do_config(struct control *c, struct request *req, struct reply *reply
 		return ret;
 	}
 	copy_config(&c->config, &m);
+	title_set(&c->title, c->config.name);
 	c->config.kvm_fd = take_fd(&req->fds[0]);
 	c->configured = true;
 	return 0;

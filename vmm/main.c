@@ -6,6 +6,7 @@
  */
 #include <fcntl.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "src/version.h"
 #include "src/vmm_proto.h"
 #include "vmm/control.h"
+#include "util/cleanup.h"
 #include "util/log.h"
 
 static int usage(void)
@@ -35,9 +37,19 @@ static int fill_standard_fds(void)
 	return 0;
 }
 
+/* A guest outlives the daemon, its terminal and whoever read the log. */
+static void ignore_signals(void)
+{
+	static const int signals[] = {SIGPIPE, SIGHUP, SIGINT};
+
+	for (unsigned i = 0; i < nitems(signals); i++)
+		signal(signals[i], SIG_IGN);
+}
+
 int main(int argc, char **argv)
 {
 	struct err err = ERR_INIT;
+	struct title title;
 	int listening = 0;
 	socklen_t len = sizeof(listening);
 
@@ -52,8 +64,10 @@ int main(int argc, char **argv)
 		return 1;
 	/* One heap for all threads: they allocate next to nothing while the guest runs. */
 	mallopt(M_ARENA_MAX, 1);
+	ignore_signals();
 	log_open("filevisor-vmm", false);
-	if (control_run(VMM_LISTEN_FD, &err) < 0) {
+	title_init(&title, argc, argv);
+	if (control_run(VMM_LISTEN_FD, &title, &err) < 0) {
 		log_error("%s", err.text);
 		return 1;
 	}

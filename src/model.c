@@ -64,7 +64,7 @@ void model_set_observer(struct model *model, const struct model_observer *observ
 	do {                                                                                       \
 		pthread_rwlock_rdlock(&(model)->observer_lock);                                    \
 		if ((model)->observer && (model)->observer->call)                                  \
-			(model)->observer->call((model)->observer_arg __VA_OPT__(, ) __VA_ARGS__); \
+			(model)->observer->call((model)->observer_arg, ##__VA_ARGS__);             \
 		pthread_rwlock_unlock(&(model)->observer_lock);                                    \
 	} while (0)
 

@@ -241,7 +241,7 @@ static void conclude(struct vmm *vmm, const char *how)
 	char words[256 + 512];
 
 	if (m->killed) {
-		settle(m, MACHINE_STOPPED, m->reason ? m->reason : "kill", NULL);
+		settle(m, MACHINE_STOPPED, m->reason ? m->reason : "kill", "");
 	} else if (!vmm->ended) {
 		char line[256];
 
@@ -249,7 +249,7 @@ static void conclude(struct vmm *vmm, const char *how)
 		snprintf(words, sizeof(words), "%s%s", how, line);
 		settle(m, MACHINE_CRASHED, "crash", words);
 	} else if (s->reason == VMM_REASON_POWEROFF || s->reason == VMM_REASON_REBOOT) {
-		settle(m, MACHINE_STOPPED, m->reason ? m->reason : reason_name(s->reason), NULL);
+		settle(m, MACHINE_STOPPED, m->reason ? m->reason : reason_name(s->reason), "");
 	} else {
 		settle(m, MACHINE_CRASHED, reason_name(s->reason),
 		       s->text[0] ? s->text : "the VMM says no reason");

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LOG_MODULE "fsapi"
@@ -280,20 +282,26 @@ struct worker {
 	int result;
 };
 
-/* Cancelled only while it waits for a request, never while it holds anything. */
+/* Interrupts the read in which a worker waits for a request; it then finds the session ended. */
+#define WORKER_SIGNAL SIGUSR2
+
+static void hear_nothing(int signal)
+{
+	(void)signal;
+}
+
 static void *worker_thread(void *arg)
 {
 	struct worker *w = arg;
 	struct fuse_session *se = w->fs->session;
-	int was;
+	sigset_t set;
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
+	sigemptyset(&set);
+	sigaddset(&set, WORKER_SIGNAL);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	while (!fuse_session_exited(se)) {
-		int r;
+		int r = fuse_session_receive_buf(se, &w->buf);
 
-		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &was);
-		r = fuse_session_receive_buf(se, &w->buf);
-		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was);
 		if (r == -EINTR || r == -EAGAIN)
 			continue;
 		if (r <= 0) {
@@ -328,14 +336,28 @@ static int start_workers(struct fsapi *fs, struct worker *workers, unsigned *sta
 	return *started ? 0 : -r;
 }
 
+static int join_within(pthread_t thread, unsigned ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += ms * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	return pthread_timedjoin_np(thread, NULL, &until);
+}
+
 static int end_workers(struct worker *workers, unsigned count)
 {
 	int r = 0;
 
-	for (unsigned i = 0; i < count; i++)
-		pthread_cancel(workers[i].thread);
 	for (unsigned i = 0; i < count; i++) {
-		pthread_join(workers[i].thread, NULL);
+		/* A signal just before it waits is lost on it: hence more than one. */
+		do
+			pthread_kill(workers[i].thread, WORKER_SIGNAL);
+		while (join_within(workers[i].thread, 10) == ETIMEDOUT);
 		free(workers[i].buf.mem);
 		if (workers[i].result < 0)
 			r = workers[i].result;
@@ -354,11 +376,14 @@ static void wait_for_stop(struct fsapi *fs)
 int fsapi_run(struct fsapi *fs, struct err *err)
 {
 	_cleanup_free_ struct worker *workers = calloc(fs->n_workers, sizeof(workers[0]));
+	const struct sigaction action = {.sa_handler = hear_nothing}; /* without SA_RESTART */
+	struct sigaction before;
 	unsigned started = 0;
 	int r, ended;
 
 	if (!workers)
 		return err_set(err, -ENOMEM, "out of memory");
+	sigaction(WORKER_SIGNAL, &action, &before);
 	r = start_workers(fs, workers, &started);
 	if (r == 0)
 		r = signals_start(fs->signals);
@@ -373,6 +398,7 @@ int fsapi_run(struct fsapi *fs, struct err *err)
 	signals_stop(fs->signals);
 	fuse_session_exit(fs->session);
 	ended = end_workers(workers, started);
+	sigaction(WORKER_SIGNAL, &before, NULL);
 	if (r == 0 && ended < 0)
 		r = err_set(err, ended, "the connection to the kernel failed: %s",
 			    strerror(-ended));

@@ -25,7 +25,7 @@ void outcome_set(struct outcome *o, const char *what, const struct err *err, boo
 	if (err->code == 0)
 		return;
 	strbuf_printf(&sb, "%s ", err_name(err->code));
-	for (size_t i = 0; what[i] && i < 80; i++)
+	for (size_t i = 0; i < 80 && what[i]; i++)
 		strbuf_putc(&sb, (unsigned char)what[i] < 0x20 ? '?' : what[i]);
 	strbuf_printf(&sb, ": %s", err->text[0] ? err->text : strerror(-err->code));
 	o->text = strbuf_steal(&sb);

@@ -281,6 +281,7 @@ static int hand_over(struct start *s)
 	pthread_mutex_lock(&s->m->lock);
 	memcpy(vmm->images, s->images, sizeof(s->images));
 	vmm->n_images = (unsigned)s->def->n_disks;
+	vmm->cpus = (unsigned)s->def->values.cpus;
 	strcpy(vmm->tty, s->tty);
 	pthread_mutex_unlock(&s->m->lock);
 	vmm_note(vmm);

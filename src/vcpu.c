@@ -15,13 +15,8 @@
 
 unsigned machine_vcpu_count(struct machine *m)
 {
-	unsigned n;
-
 	LOCK_SCOPE(&m->lock);
-	if (!m->vmm || !m->vmm->ready)
-		return 0;
-	n = m->vmm->status.cpus;
-	return n > VMM_CPUS_MAX ? VMM_CPUS_MAX : n;
+	return m->vmm && m->vmm->ready ? m->vmm->cpus : 0;
 }
 
 int vcpu_get(struct vmm *vmm, unsigned vcpu, struct vmm_vcpu_state *state, unsigned timeout_ms,

@@ -44,6 +44,7 @@ struct vmm {
 
 	/* machine.lock: */
 	struct vmm_status status; /* the last, with text made printable */
+	unsigned cpus;		  /* as it was told, or said when it was found; bounded */
 	bool ended;		  /* status says so: it was told to quit, or is preserved */
 	bool gone;		  /* the process is */
 	bool ready;		  /* its vcpus run, or ran */

@@ -140,6 +140,8 @@ void vmm_heard_status(struct vmm *vmm, const struct vmm_status *status)
 	old = vmm->status;
 	vmm->status = *status;
 	make_printable(vmm->status.text);
+	if (!vmm->cpus)
+		vmm->cpus = status->cpus < VMM_CPUS_MAX ? status->cpus : VMM_CPUS_MAX;
 	if (m->vmm != vmm || !vmm->ready || vmm->ended)
 		return;
 	if (vmm->status.resets != old.resets) {

@@ -3,7 +3,7 @@
 #define FV_FSAPI_CALL_H
 /*
  * A request of the kernel's from its arrival to its one answer. Only the files
- * that speak FUSE include this: fuse_ops.c, fuse_dir.c, call.c, mount.c.
+ * that speak FUSE include this: fuse_*.c, call.c, mount.c.
  *
  * A handler fills a struct call on its stack and either answers it (every
  * answer_*() ends the call) or hands it to the pool with call_defer(), which
@@ -94,7 +94,7 @@ static inline struct handle *handle_of(const struct fuse_file_info *fi)
 	return fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
 }
 
-/* Handlers of fuse_dir.c: names and directories. */
+/* Handlers of fuse_dir.c and, from op_unlink() on, of fuse_names.c. */
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count);
 void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: ISC
 /*
  * What the kernel asks about files: attributes, open, read, write, poll and
- * close. Names and directories are in fuse_dir.c, answers in call.c.
+ * close. Directories are in fuse_dir.c, names in fuse_names.c, answers in call.c.
  *
  * A handler never waits on its worker's thread: what may (a store with its
  * fsync, a command, a question to a VMM) goes to the pool with call_defer().

@@ -3,7 +3,7 @@
  * Scratch files: what editors and copiers write beside the file they mean to
  * change (.config.swp, sedXXXXXX, .config.XXXXXX, config~). They live in
  * memory, a few to a directory, and a rename onto a document or attribute is a
- * write to it (fuse_ops_dir.c does that). No other name can be created.
+ * write to it (fuse_names.c does that). No other name can be created.
  *
  * A listed scratch file keeps its directory's node, and so itself, while nobody
  * looks. The list and the names are under fsapi.lock; the contents under the

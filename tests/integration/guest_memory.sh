@@ -59,7 +59,7 @@ readelf -h "$m/core" >"$T/h" 2>&1 || fail "$(cat "$T/h")"
 like "$(cat "$T/h")" 'CORE'
 readelf -n "$m/core" >"$T/n" 2>/dev/null
 is "$(grep -c PRSTATUS "$T/n")" 2 "notes: one for each vcpu"
-readelf -lW "$m/core" | grep -q LOAD
+like "$(readelf -lW "$m/core")" LOAD
 rip=$(sed -n 's/^rip[ =]*//p' "$m/vcpu/0/registers" | head -n 1)
 gdb -nx -batch -ex 'info registers rip' -ex 'info threads' "$GUESTS/hello.elf" "$m/core" >"$T/gdb" 2>&1
 like "$(cat "$T/gdb")" "${rip#0x}|$(printf '0x%x' "$((16#${rip#0x}))")" "gdb: $(cat "$T/gdb")"

@@ -18,6 +18,6 @@ for page in man8/filevisord.8 man7/filevisor.7; do
 	LC_ALL=C man --warnings -l -E UTF-8 -Tutf8 -Z "$d/opt/fv/share/man/$page" 2>"$T/man.txt" >/dev/null || true
 	[ ! -s "$T/man.txt" ] || fail "$page: $(cat "$T/man.txt")"
 done
-ldd "$d/opt/fv/sbin/filevisord" | grep -q fuse3
+like "$(ldd "$d/opt/fv/sbin/filevisord")" fuse3
 mk uninstall
 is "$(find "$d" -type f)" "" "files left by uninstall"

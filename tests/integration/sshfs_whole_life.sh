@@ -50,11 +50,11 @@ if [ -w /dev/kvm ]; then
 	heard() { grep -aq 'TYPED AFAR' "$m/console"; }
 	wait_for heard
 	tail -n 5 "$m/console" >/dev/null
-	tail -n 5 "$R/events" | grep -q web
+	like "$(tail -n 5 "$R/events")" web
 	timeout -s KILL 100 grep -ra 'TYPED AFAR' "$m" --exclude=core --exclude=memory.img >/dev/null
 	timeout -s KILL 100 find "$R" -type f >/dev/null
 	# through the session that has no older size in its cache
-	head -c 4 "$R2/machines/web/core" | grep -aq ELF
+	is "$(head -c 4 "$R2/machines/web/core" | od -An -c | tr -d ' ')" '177ELF'
 	echo 'wait stopped 100 &' >"$m/ctl"
 	[ -n "$(ls "$R2/machines/web/jobs")" ]
 

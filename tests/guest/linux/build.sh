@@ -138,7 +138,7 @@ cp -r "$recipe/root" "$root"
 	ln -s tmp var # for what must be written somewhere on a read-only root
 	ln -s ../tmp/resolv.conf etc/resolv.conf
 	chmod -R u=rwX,go=rX .
-	chmod 755 etc/rc etc/shell etc/udhcpc.script etc/acpi/PWRF/* bin/busybox
+	chmod 755 etc/rc etc/shell etc/udhcpc.script bin/busybox
 	find . -mindepth 1 ! -type l -printf 'set_inode_field %P uid 0\nset_inode_field %P gid 0\n'
 ) >"$work/owners"
 mke2fs -q -F -t ext2 -b 4096 -N 768 -m 0 -O ^resize_inode -U 66696c65-7669-736f-7200-000000000000 \

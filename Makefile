@@ -30,7 +30,7 @@ BUILD    ?= build$(VARIANT)
 Q        := $(if $(V),,@)
 
 DAEMON_PKGS := fuse3 libconfig liburing libzstd zlib
-VMM_PKGS    := libzstd liblzma liblz4 zlib libseccomp liburing
+VMM_PKGS    := libzstd liblzma liblz4 zlib liburing
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror
 CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -Isrc -DFILEVISOR_LIBEXEC='"$(LIBEXEC)"'
 CFLAGS   ?= -O2 -g

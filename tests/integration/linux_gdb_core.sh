@@ -19,7 +19,7 @@ seq -f 'n=%g.' 400 | cmp - "$T/numbers" || fail "the console has a hole"
 
 for core in "$M/m/core" "$T/core"; do
 	[ -e "$core" ] || cp --sparse=always "$M/m/core" "$core"
-	timeout 100 gdb -nx -batch -ex 'x/s linux_banner' -ex 'info threads' "$LINUX/vmlinux" "$core" >"$T/gdb.log" 2>&1 || true
+	timeout 100 gdb -nx -batch -ex 'x/s (char *) &linux_banner' -ex 'info threads' "$LINUX/vmlinux" "$core" >"$T/gdb.log" 2>&1 || true
 	grep -q 'Linux version' "$T/gdb.log" || fail "gdb does not see the banner"
 	is "$(grep -c '^[* ] *[0-9]* *\(LWP\|Thread\|process\|<main\)' "$T/gdb.log")" 2 "threads"
 done

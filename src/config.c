@@ -3,9 +3,11 @@
  * Definitions as libconfig text: settings `name = value;` and groups. Which
  * names there are, and of what type, is said by the tables of keys; so the
  * parser expects at each place what the table says, nests no deeper than
- * disks do, and needs no tree.
+ * disks do, and needs no tree. libconfig has the last word on what is its
+ * format: it reads what passed, which by then is bounded and includes nothing.
  */
 #include <errno.h>
+#include <libconfig.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -234,6 +236,23 @@ static int take_disks(struct parser *p, const struct lex_token *name)
 	return r == 0 ? expect(p, LEX_CLOSE, "'}'") : r;
 }
 
+/* -EINVAL for what libconfig does not read, so that its other users can read every definition. */
+static int check_format(const char *text, size_t len, struct err *err)
+{
+	_cleanup_free_ char *copy = strndup(text, len);
+	config_t config;
+	int r = 0;
+
+	if (!copy)
+		return err_set(err, -ENOMEM, "out of memory");
+	config_init(&config);
+	if (config_read_string(&config, copy) != CONFIG_TRUE)
+		r = err_set(err, -EINVAL, "line %d, column 1: libconfig: %s",
+			    config_error_line(&config), config_error_text(&config));
+	config_destroy(&config);
+	return r;
+}
+
 static const struct group machine_group = {machine_keys, &n_machine_keys, take_disks};
 
 int config_parse(const char *text, size_t len, struct definition **out, struct err *err)
@@ -241,6 +260,7 @@ int config_parse(const char *text, size_t len, struct definition **out, struct e
 	_cleanup_definition_ struct definition *def = definition_new();
 	struct parser p = {.def = def, .err = err};
 	bool seen[ASPECT_MAX - ASPECT_KEY0] = {0};
+	bool empty;
 	int r;
 
 	if (!def)
@@ -248,9 +268,11 @@ int config_parse(const char *text, size_t len, struct definition **out, struct e
 	if (len > CONFIG_MAX)
 		return err_set(err, -EFBIG, "%zu bytes are more than %u", len, CONFIG_MAX);
 	lex_init(&p.lex, text, len);
-	lex_next(&p.lex, err);
+	empty = lex_next(&p.lex, err) == LEX_END;
 	r = take_settings(&p, &machine_group, &def->values, seen, LEX_END);
 	lex_free(&p.lex);
+	if (r == 0 && !empty) /* which libconfig takes for an error */
+		r = check_format(text, len, err);
 	if (r == 0)
 		r = definition_check(def, err);
 	if (r == 0)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: ISC
 /*
- * Tokens of libconfig text. The format is libconfig's, the reader is not: that
- * library cuts integers to 32 bits without a word, tells no columns,
- * follows @include, and recurses as deep as a hostile text wants.
+ * Tokens of libconfig text, looked at before libconfig reads it: that library
+ * cuts integers to 32 bits without a word, tells no columns, follows @include,
+ * and recurses as deep as a hostile text wants.
  */
 #include <ctype.h>
 #include <errno.h>

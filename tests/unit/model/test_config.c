@@ -256,7 +256,6 @@ static void a_refused_value_changes_nothing(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < n_machine_keys; i++) {
-		_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
 		struct err err = ERR_INIT;
 
 		if (machine_keys[i].type == KEY_TEXT || machine_keys[i].type == KEY_PATH)

@@ -137,8 +137,8 @@ static void a_machine_leaves_its_traces(void **state)
 	static const char *const wanted[] = {
 	    "\"event\":\"defined\",\"machine\":\"m\"",
 	    "\"event\":\"config\",\"machine\":\"m\",\"key\":\"cpus\",\"value\":\"3\"",
-	    "\"event\":\"command\",\"machine\":\"m\",\"command\":\"fly \\\"high\\\"\",\"uid\":0,"
-	    "\"result\":\"EINVAL\"",
+	    ("\"event\":\"command\",\"machine\":\"m\",\"command\":\"fly \\\"high\\\"\",\"uid\":0,"
+	     "\"result\":\"EINVAL\""),
 	    "\"event\":\"renamed\",\"machine\":\"n\",\"old\":\"m\"",
 	    "\"event\":\"undefined\",\"machine\":\"n\"",
 	};

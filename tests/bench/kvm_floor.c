@@ -40,9 +40,9 @@ static int check(int ret, const char *what)
  * set behind the interrupt chips waits some milliseconds for readers of their routes. */
 static int make_vcpu(int kvm, uint8_t *ram, int *vm)
 {
-	static struct {
+	static union {
 		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[128];
+		char room[sizeof(struct kvm_cpuid2) + 128 * sizeof(struct kvm_cpuid_entry2)];
 	} cpuid = {.head.nent = 128};
 	struct kvm_pit_config pit = {0};
 	struct kvm_userspace_memory_region slot = {

@@ -239,11 +239,12 @@ static int take_disks(struct parser *p, const struct lex_token *name)
 /* -EINVAL for what libconfig does not read, so that its other users can read every definition. */
 static int check_format(const char *text, size_t len, struct err *err)
 {
-	_cleanup_free_ char *copy = strndup(text, len);
+	_cleanup_free_ char *copy = NULL;
 	config_t config;
 	int r = 0;
 
-	if (!copy)
+	/* The newline is for a comment at the end, which libconfig wants to end in one. */
+	if (asprintf(&copy, "%.*s\n", (int)len, text) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	config_init(&config);
 	if (config_read_string(&config, copy) != CONFIG_TRUE)

@@ -14,9 +14,10 @@ watch() {
 	rm -f "$T/watch.log"
 	inotifywait -q -e "$1" -t 100 "${@:2}" >"$T/seen" 2>"$T/watch.log" &
 	WATCHER=$!
-	# the watch is set when the kernel lists it for the process
-	wait_for grep -qs '^inotify' /proc/$WATCHER/fdinfo/3
+	wait_for watching
 }
+# the kernel lists the watch for the process; or it saw a late event of what was before, and ended
+watching() { grep -qs '^inotify' /proc/$WATCHER/fdinfo/3 || grep -q '^State:.*Z' /proc/$WATCHER/status; }
 seen() { wait "$WATCHER" || fail "inotifywait saw nothing of $1: $(cat "$T/watch.log")"; }
 
 watch create "$M"

@@ -208,8 +208,8 @@ int store_open_dir(struct machine *m);
 int rundir_open(struct machine *m, bool make);
 /* Removes what belongs to a run that ended; @all: the directory, too. */
 void rundir_clear(struct machine *m, bool all);
-/* How the last run ended, kept until the next one or until the host restarts. */
-void rundir_note_end(struct machine *m);
+/* How the last run ends (@state), kept until the next one or until the host restarts. */
+void rundir_note_end(struct machine *m, enum machine_state state);
 void rundir_forget_end(struct machine *m);
 /* False where nothing is noted. */
 bool rundir_load_end(struct machine *m);

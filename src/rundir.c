@@ -52,12 +52,12 @@ void rundir_clear(struct machine *m, bool all)
 		log_warn("cannot remove %s/machines/%s: %m", m->model->run_dir, m->id);
 }
 
-void rundir_note_end(struct machine *m)
+void rundir_note_end(struct machine *m, enum machine_state state)
 {
 	_cleanup_close_ int dir = rundir_open(m, true), fd = -1;
 	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
 
-	strbuf_printf(&sb, "%s\n%d\n", machine_state_name(m->state), m->error.code);
+	strbuf_printf(&sb, "%s\n%d\n", machine_state_name(state), m->error.code);
 	if (m->error.guest)
 		outcome_show(&m->error, &sb);
 	if (dir >= 0)

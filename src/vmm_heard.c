@@ -76,6 +76,19 @@ static void crash_event(struct machine *m, const char *words)
 	model_event(m->model, &sb);
 }
 
+/* Before the VMM, which alone knows, is let go: a daemon killed now must not leave the next one
+ * guessing. */
+static void note_coming_end(struct vmm *vmm)
+{
+	struct machine *m = vmm->m;
+	bool asked = m->killed || vmm->status.reason == VMM_REASON_POWEROFF ||
+		     vmm->status.reason == VMM_REASON_REBOOT;
+
+	if (!asked)
+		guest_words(m, vmm->status.text);
+	rundir_note_end(m, asked ? MACHINE_STOPPED : MACHINE_CRASHED);
+}
+
 /* The guest has ended; the VMM has not. */
 static void follow_end(struct vmm *vmm)
 {
@@ -87,8 +100,9 @@ static void follow_end(struct vmm *vmm)
 		guest_words(m, vmm->status.text);
 		crash_event(m, vmm->status.text);
 		machine_set_state(m, MACHINE_CRASHED, reason_name(vmm->status.reason));
-		rundir_note_end(m);
+		rundir_note_end(m, m->state);
 	} else {
+		note_coming_end(vmm);
 		vmm_quit(vmm);
 	}
 }
@@ -283,7 +297,7 @@ void vmm_heard_exit(struct vmm *vmm, const char *how)
 	m->killed = false;
 	machine_touch(m, ASPECT_VCPUS, NULL);
 	machine_touch(m, ASPECT_CONSOLE, NULL);
-	rundir_note_end(m);
+	rundir_note_end(m, m->state);
 	rundir_clear(m, false);
 	pthread_cond_broadcast(&m->cond);
 	pthread_mutex_unlock(&m->lock);

@@ -374,7 +374,19 @@ static void lost(struct machine *m)
 	err_set(&err, -EIO, "the VMM ended while no daemon was there to see how");
 	machine_guest_failed(m, &err);
 	machine_set_state(m, MACHINE_CRASHED, "lost");
-	rundir_note_end(m);
+	rundir_note_end(m, m->state);
+	rundir_clear(m, false);
+}
+
+/* The same, but it was noted how: watchers have not heard of it yet. */
+static void tell_noted_end(struct machine *m)
+{
+	enum machine_state noted;
+
+	LOCK_SCOPE(&m->lock);
+	noted = m->state;
+	m->state = MACHINE_RUNNING;
+	machine_set_state(m, noted, "found");
 	rundir_clear(m, false);
 }
 
@@ -400,7 +412,7 @@ static void recover(struct machine *m)
 	if (vmm->pidfd < 0) {
 		/* its end may have been noted, and the daemon killed right then */
 		if (rundir_load_end(m))
-			rundir_clear(m, false);
+			tell_noted_end(m);
 		else
 			lost(m);
 		return;

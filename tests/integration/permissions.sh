@@ -71,7 +71,9 @@ if [ -w /dev/kvm ]; then
 	pid=$(vmm_pids)
 	[ "$(stat -c %u "/proc/$pid")" != 0 ] || fail "a guest's VMM runs as root"
 	is "$(awk '/^CapEff/ { print $2 }' "/proc/$pid/status")" 0000000000000000 "capabilities of the VMM"
-	is "$(awk '/^Seccomp:/ { print $2 }' "/proc/$pid/status")" 2 "seccomp of the VMM"
+	# a sanitizer's run time needs system calls that the filter forbids: its builds have none
+	grep -q '__[at]san_init' "$BUILD/filevisor-vmm" ||
+		is "$(awk '/^Seccomp:/ { print $2 }' "/proc/$pid/status")" 2 "seccomp of the VMM"
 	is "$(awk '/^NoNewPrivs/ { print $2 }' "/proc/$pid/status")" 1
 	put "$M/bob/disks/d/readonly" true
 	do_ctl bob kill

@@ -10,7 +10,6 @@ start_daemon
 boot m count
 boot p hello
 do_ctl p pause
-define_guest dies count cmdline='crash_at=2000'
 wait_console m '^5$'
 pids=$(vmm_pids)
 boot ends hello cmdline=poweroff
@@ -46,10 +45,14 @@ wait_state ends stopped
 
 note "what ends while nobody looks is known afterwards"
 do_ctl p kill
-boot off hello cmdline='poweroff'
+boot off hello cmdline=poweroff
+boot dies count cmdline=crash_at=40
 kill_daemon
+sleep 0.5
 start_daemon
 wait_state off stopped
+wait_state dies crashed
+says 'triple fault' "$M/dies/error"
 do_ctl m kill
 kill_daemon
 wait_for no_vmm

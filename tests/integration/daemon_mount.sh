@@ -19,6 +19,8 @@ note "SIGTERM and SIGINT end it well, also while somebody stands in the tree"
 mkdir "$M/m"
 (cd "$M/m" && exec sleep 1000) &
 sleeper=$!
+stands() { [ "$(readlink /proc/$sleeper/cwd)" = "$M/m" ]; }
+wait_for stands
 stop_daemon
 kill $sleeper
 start_daemon

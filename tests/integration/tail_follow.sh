@@ -5,12 +5,11 @@
 need_kvm
 start_daemon
 define_guest m hello
-has() { grep -q "$1" "$2"; }
 tail -n +1 -F "$M/m/console" >"$T/inotify" 2>/dev/null &
 a=$!
 tail -n +1 ---disable-inotify -s 0.1 -F "$M/m/console" >"$T/polling" 2>/dev/null &
 b=$!
-tail -n 0 -f "$MNT/events" >"$T/events" &
+tail -n +1 -f "$MNT/events" >"$T/events" &
 c=$!
 for i in 1 2 3; do
 	do_ctl m start
@@ -19,9 +18,9 @@ for i in 1 2 3; do
 		lines() { [ "$(grep -c hello "$T/$f")" -ge "$i" ]; }
 		wait_for lines
 	done
-	wait_for has '"running"' "$T/events"
+	runs() { [ "$(grep -c '"to":"running"' "$T/events")" = "$i" ]; }
+	wait_for runs
 	do_ctl m kill
-	: >"$T/events"
 done
 is "$(grep -c hello "$T/inotify")" 3
 is "$(grep -c hello "$T/polling")" 3

@@ -37,7 +37,7 @@ start_memory() {
 
 	echo start > "$fv/machines/hello/ctl"
 	sleep 0.5
-	pid=$(sed -n 's/^vmm_pid //p' "$fv/machines/hello/stats")
+	pid=$(pgrep -n -f '^filevisor-vmm hello')
 	ours=$(private_kib "$pid")
 	qemu-system-x86_64 -M microvm,x-option-roms=off,rtc=on,memory-backend=ram -accel kvm -cpu qemu64 -m 64 -nodefaults \
 		-object memory-backend-memfd,id=ram,size=64M,share=on -no-user-config -display none -serial null \

@@ -113,6 +113,17 @@ int machine_disk_key_show(struct machine *m, const char *disk, const struct conf
 int machine_disk_key_store(struct machine *m, const char *disk, const struct config_key *key,
 			   const char *text, const struct caller *caller, struct err *err);
 
+/*
+ * Commands of one disk (disks/NAME/ctl): resize, eject, change, detach …; as machine_command_run(),
+ * _list(), _help(). The outcome goes to the machine's `error`.
+ */
+int machine_disk_command_run(struct machine *m, const char *disk, const char *line,
+			     const struct caller *caller, struct err *err);
+void machine_disk_command_list(struct machine *m, const char *disk, struct strbuf *sb);
+void machine_disk_command_help(struct strbuf *sb);
+/* attached, waiting (the guest was asked to let go), ejected, detached (no VMM has it) */
+int machine_disk_state_show(struct machine *m, const char *disk, struct strbuf *sb);
+
 /* --- commands ------------------------------------------------------------------------ */
 
 /*

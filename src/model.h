@@ -24,6 +24,8 @@
 struct model;
 struct machine;
 struct job;
+struct pool;
+struct volume;
 
 struct model_options {
 	const char *state_dir; /* definitions, consoles; kept */
@@ -57,6 +59,7 @@ enum machine_aspect {
 	ASPECT_DISK,   /* a disk's settings: the name says which */
 	ASPECT_VCPUS,  /* the set of running vcpus */
 	ASPECT_JOBS,
+	ASPECT_DISK_CONTENT, /* a disk's `image` and size: the name says which */
 	ASPECT_LIVE, /* statistics, registers, memory: whenever the guest runs; never told */
 	ASPECT_KEY0,
 	ASPECT_MAX = ASPECT_KEY0 + 48,
@@ -73,6 +76,13 @@ struct model_observer {
 	void (*machine_renamed)(void *arg, struct machine *m, const char *old_name);
 	void (*machine_changed)(void *arg, struct machine *m, enum machine_aspect aspect,
 				const char *name);
+	void (*pool_added)(void *arg, struct pool *pool);
+	void (*pool_removed)(void *arg, struct pool *pool);
+	void (*pool_renamed)(void *arg, struct pool *pool, const char *old_name);
+	/* @aspect: enum pool_aspect of pool.h; @name: the volume's for POOL_VOLUMES */
+	void (*pool_changed)(void *arg, struct pool *pool, int aspect, const char *name);
+	/* @aspect: enum volume_aspect of pool.h */
+	void (*volume_changed)(void *arg, struct volume *volume, int aspect);
 	void (*events_grew)(void *arg);
 	void (*job_added)(void *arg, struct job *job);
 	void (*job_changed)(void *arg, struct job *job);

@@ -18,12 +18,16 @@
  * count, force NUL at the end of every string, and copy out: a VMM taken
  * over by its guest must not harm the daemon.
  *
- * Order of a start: HELLO, CONFIG, KERNEL, [INITRD], CMDLINE, DISK*, CONSOLE,
- * RUN. RUN answers when the vcpus run (or says why they cannot).
+ * Order of a start: HELLO, CONFIG, KERNEL, [INITRD], CMDLINE, (LAYER* DISK)*,
+ * CONSOLE, RUN. RUN answers when the vcpus run (or says why they cannot).
+ *
+ * A disk is a chain of layers, the top one first. LAYERs gather at the VMM until
+ * the DISK (or DISK_CHANGE) that takes them; one that is refused drops them, and so
+ * does the next connection.
  */
 #include <stdint.h>
 
-#define VMM_PROTO_VERSION  1
+#define VMM_PROTO_VERSION  2
 #define VMM_LISTEN_FD	   3
 #define VMM_MSG_MAX	   65536 /* bytes of a packet, header included */
 #define VMM_MSG_FDS	   8
@@ -37,24 +41,38 @@
 enum vmm_msg_type {
 	VMM_REPLY = 1, /* error in hdr; on failure the payload is text */
 	/* requests: payload; descriptors; what the reply carries */
-	VMM_HELLO = 16,	   /* struct vmm_hello; none; struct vmm_status + fds: stats, [memory] */
-	VMM_CONFIG,	   /* struct vmm_config; /dev/kvm */
-	VMM_KERNEL,	   /* none; the kernel's file */
-	VMM_INITRD,	   /* none; the initrd's file */
-	VMM_CMDLINE,	   /* text */
-	VMM_DISK,	   /* struct vmm_disk; the image */
-	VMM_CONSOLE,	   /* struct vmm_console; the log file (O_APPEND), [pty master] */
-	VMM_RUN,	   /* none; fds of the reply: memory (memfd, offset = guest physical) */
-	VMM_PAUSE,	   /* none; answered when every vcpu and device stands still */
-	VMM_RESUME,	   /* none */
-	VMM_RESET,	   /* none: power cycle in place */
+	VMM_HELLO = 16, /* struct vmm_hello; none; struct vmm_status + fds: stats, [memory] */
+	VMM_CONFIG,	/* struct vmm_config; /dev/kvm */
+	VMM_KERNEL,	/* none; the kernel's file */
+	VMM_INITRD,	/* none; the initrd's file */
+	VMM_CMDLINE,	/* text */
+	VMM_DISK,    /* struct vmm_disk; none: adds a disk of the layers before it. To a guest that
+			runs or is paused it is attached hot; answered when it is plugged in */
+	VMM_CONSOLE, /* struct vmm_console; the log file (O_APPEND), [pty master] */
+	VMM_RUN,     /* none; fds of the reply: memory (memfd, offset = guest physical) */
+	VMM_PAUSE,   /* none; answered when every vcpu and device stands still */
+	VMM_RESUME,  /* none */
+	VMM_RESET,   /* none: power cycle in place */
 	VMM_POWER_BUTTON,  /* none: ACPI power button (fixed feature) */
 	VMM_QUIT,	   /* none: answered, then the process ends */
 	VMM_VCPU,	   /* struct vmm_vcpu_get; reply: struct vmm_vcpu_state */
 	VMM_CONSOLE_INPUT, /* bytes; reply: uint32_t, how many were taken */
+	VMM_LAYER,	   /* struct vmm_layer; image or socket, [external data file] */
+	/* Of disks of a guest that runs or is paused: */
+	VMM_DISK_DETACH,   /* struct vmm_disk_detach: asks the guest to let go; answered at once,
+			      VMM_EV_DISK DETACHED follows when it has */
+	VMM_DISK_CHANGE,   /* struct vmm_disk: other contents (the layers before it; none: ejected)
+			      for a disk that stays; its size is told to the guest */
+	VMM_DISK_RESIZE,   /* struct vmm_disk_resize; reply: uint64_t, the bytes it has now */
+	VMM_DISK_LIMITS,   /* struct vmm_disk_limits */
+	VMM_DISK_SNAPSHOT, /* struct vmm_disk_name; an empty file for what the guest overwrites,
+			      a SEQPACKET socket for struct vmm_peek; reply: struct
+			      vmm_snapshot_info, memfd for the data. Ends when the socket is closed
+			    */
 	/* events */
 	VMM_EV_STATE = 64, /* struct vmm_status: the state changed */
 	VMM_EV_CONSOLE,	   /* uint64_t: bytes printed so far in this VMM's life; coalesced */
+	VMM_EV_DISK,	   /* struct vmm_disk_event */
 };
 
 struct vmm_msg_hdr {
@@ -82,6 +100,7 @@ enum vmm_reason {
 	VMM_REASON_CRASH, /* triple fault, emulation failure, KVM error; registers remain readable
 			   */
 	VMM_REASON_FAULT, /* the VMM itself failed: a device, the host */
+	VMM_REASON_IO, /* PAUSED: a disk failed and its on_error says pause; RESUME tries again */
 };
 
 /* What the machine is doing; sent with HELLO's reply and as VMM_EV_STATE. */
@@ -111,10 +130,116 @@ struct vmm_config {
 	uint32_t uid, gid;     /* become these when started as root; never 0 */
 };
 
+enum vmm_layer_kind { VMM_LAYER_RAW, VMM_LAYER_QCOW2, VMM_LAYER_NBD };
+
+/*
+ * One layer of a disk. RAW, QCOW2: a regular file or block device, opened as
+ * the disk will use it. NBD: a stream socket past the handshake, in transmission phase.
+ */
+struct vmm_layer {
+	uint32_t kind;	    /* enum vmm_layer_kind */
+	uint32_t has_data;  /* QCOW2: a second descriptor is the external data file */
+	uint64_t bytes;	    /* NBD: size of the export */
+	uint32_t nbd_flags; /* NBD: transmission flags of the export */
+	uint32_t reserved;
+};
+#define VMM_LAYERS_MAX 64
+
+enum vmm_cache {
+	VMM_CACHE_WRITEBACK,	/* through the host's page cache; flushes reach the disk */
+	VMM_CACHE_NONE,		/* O_DIRECT; flushes reach the disk */
+	VMM_CACHE_WRITETHROUGH, /* each write is on the disk when it completes; no volatile cache */
+	VMM_CACHE_UNSAFE,	/* flushes do nothing */
+};
+
+enum vmm_on_error {
+	VMM_ON_ERROR_AUTO,   /* pause on ENOSPC (and EDQUOT), report others: the default */
+	VMM_ON_ERROR_REPORT, /* the guest gets the error */
+	VMM_ON_ERROR_PAUSE,  /* the machine pauses; the request is tried again at RESUME */
+	VMM_ON_ERROR_IGNORE, /* writes that failed seem to succeed; reads are reported */
+};
+
+struct vmm_rate {
+	uint64_t per_s; /* 0: no limit */
+	uint64_t burst; /* at once after a quiet time; 0: a tenth of a second's worth */
+};
+
+/* Rows as enum BLOCK_LIMIT_… of storage/block_filter.h: total, read, write. */
+struct vmm_limits {
+	struct vmm_rate requests[3];
+	struct vmm_rate bytes[3];
+};
+
+#define VMM_SERIAL_MAX 20 /* bytes that VIRTIO_BLK_T_GET_ID shows */
+
 struct vmm_disk {
 	char name[VMM_NAME_MAX];
+	char serial[VMM_SERIAL_MAX + 4]; /* NUL-padded; empty: the name */
+	uint32_t n_layers;		 /* of the LAYERs sent before; 0 (CHANGE only): ejected */
 	uint32_t readonly;
-	uint32_t queues; /* 1 … 16; 0: as many as vcpus, at most 4 */
+	uint32_t queues;   /* 1 … 16; 0: as many as vcpus, at most 4 */
+	uint32_t cache;	   /* enum vmm_cache */
+	uint32_t on_error; /* enum vmm_on_error */
+	uint32_t reserved;
+	struct vmm_limits limits;
+};
+
+struct vmm_disk_name {
+	char name[VMM_NAME_MAX];
+};
+
+struct vmm_disk_detach {
+	char name[VMM_NAME_MAX];
+	uint32_t force; /* 1: taken away at once, whatever the guest does */
+	uint32_t reserved;
+};
+
+struct vmm_disk_resize {
+	char name[VMM_NAME_MAX];
+	uint64_t bytes; /* 0: take over the size that its file or device has now */
+};
+
+struct vmm_disk_limits {
+	char name[VMM_NAME_MAX];
+	struct vmm_limits limits;
+};
+
+enum vmm_disk_what {
+	VMM_DISK_ATTACHED, /* the guest has begun to use it (DRIVER_OK) for the first time */
+	VMM_DISK_DETACHED, /* it is gone; its descriptors are closed */
+	VMM_DISK_FAILED,   /* an error was met; @text says which, at most one a second */
+};
+
+struct vmm_disk_event {
+	char name[VMM_NAME_MAX];
+	uint32_t what;	/* enum vmm_disk_what */
+	int32_t error;	/* -errno, for FAILED */
+	char text[128]; /* words */
+};
+
+/*
+ * Reading a disk as it was when DISK_SNAPSHOT was answered. Over the socket: requests of
+ * struct vmm_peek, each answered by the same struct with `error` (0 or -errno; -EIO once the
+ * snapshot is lost, because the file for old contents could take no more) and, READ: the data
+ * at `room` of the memfd; STATUS: `bytes` and `flags` of the extent at `offset`.
+ */
+enum vmm_peek_op { VMM_PEEK_READ, VMM_PEEK_STATUS };
+enum { VMM_PEEK_DATA = 1, VMM_PEEK_ZERO = 2 }; /* as struct block_extent */
+
+struct vmm_peek {
+	uint64_t id; /* the asker's own */
+	uint32_t op; /* enum vmm_peek_op */
+	int32_t error;
+	uint64_t offset;
+	uint64_t bytes;
+	uint64_t room; /* READ: where in the memfd; room + bytes within its size */
+	uint32_t flags;
+	uint32_t reserved;
+};
+
+struct vmm_snapshot_info {
+	uint64_t bytes;	     /* of the disk */
+	uint64_t room_bytes; /* size of the memfd */
 };
 
 struct vmm_console {

@@ -26,6 +26,21 @@ int block_throttle_open(struct block **block, struct block *child,
 /* New limits from now on, for waiting requests too. Any thread. */
 void block_throttle_set(struct block *block, const struct block_limits *limits);
 
+/*
+ * A node that passes requests on to @child, and from which the disk can be read as it
+ * was at a moment while it is written on. Takes @child, also on error. Costs a test of a
+ * flag as long as there is no snapshot.
+ */
+int block_fleece_open(struct block **block, struct block *child, struct err *err);
+/*
+ * The disk of @block (a fleece node) as it is now, for reading, in *@snapshot: what is
+ * overwritten from now on is kept in @fd, an empty regular file, which is taken, also on
+ * error. Queues other than those that write may read it, any number of them. Where @fd can
+ * take no more, reads give -EIO from then on, and writes to the disk go on. Any thread; the
+ * snapshot is closed (block_close()) before the node. -EBUSY: too many of them.
+ */
+int block_fleece_snapshot(struct block **snapshot, struct block *block, int fd, struct err *err);
+
 enum { BLOCK_FAULT_TEAR = 1 };
 
 /*

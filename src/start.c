@@ -223,15 +223,19 @@ static int tell_config(struct start *s)
 
 static int tell_disks(struct start *s)
 {
+	const struct vmm_layer layer = {.kind = VMM_LAYER_RAW};
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < s->def->n_disks; i++) {
 		const struct disk *d = &s->def->disks[i];
 		struct vmm_disk msg = {.readonly = (uint32_t)d->values.readonly,
-				       .queues = (uint32_t)d->values.queues};
+				       .queues = (uint32_t)d->values.queues,
+				       .n_layers = 1};
 
 		strcpy(msg.name, d->name);
-		r = tell(s, VMM_DISK, &msg, sizeof(msg), &s->disks[i], 1);
+		r = tell(s, VMM_LAYER, &layer, sizeof(layer), &s->disks[i], 1);
+		if (r == 0)
+			r = tell(s, VMM_DISK, &msg, sizeof(msg), NULL, 0);
 		if (r < 0)
 			err_prefix(s->err, "disk %s", d->name);
 	}

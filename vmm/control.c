@@ -273,6 +273,7 @@ void control_drop_connection(struct control *c)
 		return;
 	close(c->conn_fd);
 	c->conn_fd = -1;
+	control_disk_drop_layers(c);
 	c->want_out = c->state_pending = c->console_pending = false;
 	/* A machine that never ran is nobody's now. */
 	if (c->state == VMM_STATE_NEW)
@@ -294,6 +295,7 @@ static void accept_connection(struct control *c)
 	if (c->conn_fd >= 0) {
 		log_info("a newer connection replaces the older");
 		close(c->conn_fd);
+		control_disk_drop_layers(c);
 	}
 	c->conn_fd = take_fd(&fd);
 	c->want_out = false;
@@ -421,8 +423,6 @@ static void close_all(struct control *c)
 	for (unsigned i = 0; i < nitems(fds); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
-	for (unsigned i = 0; i < c->config.n_disks; i++)
-		close(c->config.disks[i].fd);
 }
 
 static void teardown(struct control *c)
@@ -434,6 +434,7 @@ static void teardown(struct control *c)
 	if (c->console)
 		console_flush(c->console);
 	console_free(c->console);
+	control_disks_close(c);
 	io_pool_free(c->io_pool);
 	memory_free(&c->memory);
 	stats_free(c->stats);

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/disk.h"
 #include "vmm/title.h"
 #include "vmm/vm_int.h"
 
@@ -23,6 +24,8 @@ struct control {
 	struct console *console;
 	struct io_pool *io_pool;
 	struct vm_config config;
+	struct disk_layer layers[VMM_LAYERS_MAX]; /* for the disk that is to come */
+	unsigned n_layers;
 	bool configured; /* CONFIG was taken: locked in, memory made */
 	bool sealed;	 /* system calls are filtered */
 	struct memory memory;
@@ -80,5 +83,12 @@ void control_forget_pty(struct control *c);
 void control_watch_pty(struct control *c);
 /* Writes out the console now. */
 void control_flush(struct control *c);
+
+/* --- disks (control_disk.c) ---------------------------------------------------------------- */
+
+/* Layers that no disk has taken. */
+void control_disk_drop_layers(struct control *c);
+/* Those too, and all disks: the machine is gone. */
+void control_disks_close(struct control *c);
 
 #endif

@@ -14,44 +14,12 @@
 #include <linux/kvm.h>
 
 #define LOG_MODULE "control"
-#include "vmm/control.h"
+#include "vmm/control_int.h"
 #include "vmm/device.h"
 #include "vmm/sandbox.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "util/msg.h"
-
-#define DISK_QUEUES_MAX	   16
-#define DISK_QUEUES_PRESET 4 /* at most so many where the daemon leaves it to us */
-
-struct request {
-	struct vmm_msg_hdr hdr;
-	const uint8_t *body;
-	int fds[VMM_MSG_FDS]; /* -1 where one was taken */
-	size_t n_fds;
-};
-
-struct reply {
-	uint8_t body[sizeof(struct vmm_status) > sizeof(struct vmm_vcpu_state)
-			 ? sizeof(struct vmm_status)
-			 : sizeof(struct vmm_vcpu_state)];
-	size_t len;
-	int fds[2]; /* borrowed */
-	size_t n_fds;
-};
-
-static void put(struct reply *reply, const void *data, size_t len)
-{
-	memcpy(reply->body, data, len);
-	reply->len = len;
-}
-
-/* Copies a string that the peer was to end with NUL, and ends it. */
-static void copy_text(char *to, const char *from, size_t size)
-{
-	memcpy(to, from, size);
-	to[size - 1] = '\0';
-}
 
 void control_proto_fill_status(struct control *c, struct vmm_status *status)
 {
@@ -79,7 +47,7 @@ static int do_hello(struct control *c, struct request *req, struct reply *reply,
 		return err_set(err, -EPROTO, "this VMM speaks version %d, not %u",
 			       VMM_PROTO_VERSION, hello.version);
 	control_proto_fill_status(c, &status);
-	put(reply, &status, sizeof(status));
+	reply_put(reply, &status, sizeof(status));
 	reply->fds[reply->n_fds++] = stats_fd(c->stats);
 	if (c->configured)
 		reply->fds[reply->n_fds++] = c->memory.fd;
@@ -172,28 +140,6 @@ static int do_cmdline(struct control *c, struct request *req, struct reply *repl
 	return 0;
 }
 
-static int do_disk(struct control *c, struct request *req, struct reply *reply, struct err *err)
-{
-	struct vm_disk_config *disk = &c->config.disks[c->config.n_disks];
-	struct vmm_disk m;
-
-	(void)reply;
-	if (c->config.n_disks == VMM_DISKS_MAX)
-		return err_set(err, -ENOSPC, "more than %d disks", VMM_DISKS_MAX);
-	memcpy(&m, req->body, sizeof(m));
-	if (m.queues > DISK_QUEUES_MAX)
-		return err_set(err, -ERANGE, "more than %d queues", DISK_QUEUES_MAX);
-	copy_text(disk->name, m.name, sizeof(disk->name));
-	disk->readonly = m.readonly;
-	disk->queues = m.queues;
-	if (disk->queues == 0)
-		disk->queues =
-		    c->config.cpus < DISK_QUEUES_PRESET ? c->config.cpus : DISK_QUEUES_PRESET;
-	disk->fd = take_fd(&req->fds[0]);
-	c->config.n_disks++;
-	return 0;
-}
-
 static int do_console(struct control *c, struct request *req, struct reply *reply, struct err *err)
 {
 	struct vmm_console m;
@@ -278,7 +224,7 @@ static int do_vcpu(struct control *c, struct request *req, struct reply *reply, 
 	ret = vm_vcpu_get(&c->vm, get.vcpu, &state);
 	if (ret < 0)
 		return err_set(err, ret, "vcpu %u", get.vcpu);
-	put(reply, &state, sizeof(state));
+	reply_put(reply, &state, sizeof(state));
 	return 0;
 }
 
@@ -288,7 +234,7 @@ static int do_console_input(struct control *c, struct request *req, struct reply
 	uint32_t taken = (uint32_t)console_type(c->console, req->body, req->hdr.len);
 
 	(void)err;
-	put(reply, &taken, sizeof(taken));
+	reply_put(reply, &taken, sizeof(taken));
 	return 0;
 }
 
@@ -309,7 +255,8 @@ static const struct row {
     {VMM_KERNEL, "KERNEL", 0, 0, 1, 1, IN(VMM_STATE_NEW), do_kernel},
     {VMM_INITRD, "INITRD", 0, 0, 1, 1, IN(VMM_STATE_NEW), do_initrd},
     {VMM_CMDLINE, "CMDLINE", 0, VMM_CMDLINE_MAX, 0, 0, IN(VMM_STATE_NEW), do_cmdline},
-    {VMM_DISK, "DISK", EXACT(struct vmm_disk), 1, 1, IN(VMM_STATE_NEW), do_disk},
+    {VMM_LAYER, "LAYER", EXACT(struct vmm_layer), 1, 2, ANY, control_disk_layer},
+    {VMM_DISK, "DISK", EXACT(struct vmm_disk), 0, 0, IN(VMM_STATE_NEW), control_disk_add},
     {VMM_CONSOLE, "CONSOLE", EXACT(struct vmm_console), 1, 2, ANY, do_console},
     {VMM_RUN, "RUN", 0, 0, 0, 0, IN(VMM_STATE_NEW), do_run},
     {VMM_PAUSE, "PAUSE", 0, 0, 0, 0, IN(VMM_STATE_RUNNING), do_pause},
@@ -393,6 +340,9 @@ void control_proto_receive(struct control *c)
 	}
 	req.body = c->packet + sizeof(req.hdr);
 	ret = run(c, &req, &reply, &err);
+	if (ret < 0 && (req.hdr.type == VMM_LAYER || req.hdr.type == VMM_DISK ||
+			req.hdr.type == VMM_DISK_CHANGE))
+		control_disk_drop_layers(c);
 	for (size_t i = 0; i < req.n_fds; i++)
 		if (req.fds[i] >= 0)
 			close(req.fds[i]);

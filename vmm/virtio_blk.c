@@ -21,7 +21,6 @@
  */
 #define LOG_MODULE "blk"
 #include <endian.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +32,7 @@
 
 #define SEGMENT_BYTES (4u << 20)
 #define STATS_PREFIX  42 /* with its NUL; counters' names have 55 bytes, 14 for ".notifications" */
+#define QUEUES_PRESET 4	 /* at most so many where the daemon leaves it to us */
 #define CLASS_CODE    0x018000 /* mass storage, other */
 
 /* --- configuration ------------------------------------------------------------------------ */
@@ -64,7 +64,9 @@ static void blk_config_written(struct virtio_device *dev, uint64_t offset, unsig
 
 static void blk_reset(struct virtio_device *dev)
 {
-	((struct blk *)dev)->config.wce = 1;
+	struct blk *blk = (struct blk *)dev;
+
+	blk->config.wce = blk->disk->cache != VMM_CACHE_WRITETHROUGH;
 }
 
 static const struct virtio_ops blk_ops = {
@@ -82,7 +84,6 @@ static void describe(struct blk *blk, const struct block_info *info)
 	uint32_t per_block = info->physical_block / info->logical_block;
 	uint64_t features = 1ull << VIRTIO_BLK_F_SIZE_MAX | 1ull << VIRTIO_BLK_F_SEG_MAX |
 			    1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY |
-			    1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_CONFIG_WCE |
 			    1ull << VIRTIO_BLK_F_MQ;
 
 	blk->limits = (struct blk_limits){.sectors = info->bytes / BLK_SECTOR,
@@ -95,8 +96,11 @@ static void describe(struct blk *blk, const struct block_info *info)
 	config->blk_size = htole32(info->logical_block);
 	config->physical_block_exp = per_block > 1 ? __builtin_ctz(per_block) : 0;
 	config->min_io_size = htole16(per_block > 1 ? per_block : 1);
-	config->wce = 1;
+	config->wce = blk->disk->cache != VMM_CACHE_WRITETHROUGH;
 	config->num_queues = htole16(blk->n_queues);
+	/* With write-through there is no volatile cache, and nothing to choose. */
+	if (config->wce)
+		features |= 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_CONFIG_WCE;
 	if (info->readonly)
 		features |= 1ull << VIRTIO_BLK_F_RO;
 	if (blk->limits.discard) {
@@ -144,7 +148,7 @@ static void blk_free(struct blk *blk)
 	}
 	for (unsigned i = 0; i < blk->n_queues; i++)
 		free(blk->queues[i].slots);
-	block_close(blk->block);
+	blk->disk->device = NULL;
 	free(blk);
 }
 
@@ -176,24 +180,18 @@ static int make_lane(struct blk *blk, const char *disk, struct err *err)
 	return r;
 }
 
-static int open_disk(struct blk *blk, const struct vm_disk_config *disk, struct err *err)
+static void open_disk(struct blk *blk, struct disk *disk)
 {
 	struct block_info info;
-	int fd = fcntl(disk->fd, F_DUPFD_CLOEXEC, 0);
-	int r;
 
-	if (fd < 0)
-		return err_set(err, -errno, "no descriptor");
-	r = block_file_open(&blk->block, fd, disk->readonly ? BLOCK_OPEN_READONLY : 0, err);
-	if (r < 0)
-		return r;
+	blk->disk = disk;
+	blk->block = disk->block;
 	block_info_get(blk->block, &info);
 	if (info.bytes % BLK_SECTOR)
 		log_warn(
 		    "disk %s: the last %llu bytes are no whole sector: the guest has not got them",
 		    disk->name, (unsigned long long)(info.bytes % BLK_SECTOR));
 	describe(blk, &info);
-	return 0;
 }
 
 static const struct {
@@ -273,30 +271,35 @@ static int start(struct blk *blk, unsigned slot, struct err *err)
 	return virtio_pci_plug(&blk->virtio, slot, CLASS_CODE, err);
 }
 
-static int create_one(struct vm *vm, unsigned index, struct err *err)
+static unsigned queues_of(const struct vm *vm, const struct disk *disk)
 {
-	const struct vm_disk_config *disk = &vm->config->disks[index];
+	unsigned queues = disk->queues;
+
+	if (!queues)
+		queues = vm->config->cpus < QUEUES_PRESET ? vm->config->cpus : QUEUES_PRESET;
+	return queues < 1 ? 1 : queues > BLK_QUEUES_MAX ? BLK_QUEUES_MAX : queues;
+}
+
+int virtio_blk_attach(struct vm *vm, struct disk *disk, unsigned slot, struct err *err)
+{
 	struct blk *blk = calloc(1, sizeof(*blk));
-	unsigned queues =
-	    disk->queues ? disk->queues : (vm->config->cpus < 4 ? vm->config->cpus : 4);
 	char name[VMM_NAME_MAX], prefix[STATS_PREFIX];
 	int r;
 
 	if (!blk)
 		return err_set(err, -ENOMEM, "no memory");
 	blk->virtio.dev.vm = vm;
-	blk->n_queues = queues < 1 ? 1 : queues > BLK_QUEUES_MAX ? BLK_QUEUES_MAX : queues;
-	memcpy(blk->serial, disk->name, strnlen(disk->name, sizeof(blk->serial)));
-	snprintf(prefix, sizeof(prefix), "disk.%s", disk->name);
+	blk->n_queues = queues_of(vm, disk);
+	snprintf(prefix, sizeof(prefix), "disk.%.*s", STATS_PREFIX - 6, disk->name);
 	make_counters(blk, prefix);
-	r = open_disk(blk, disk, err);
-	if (r == 0)
-		r = make_queues(blk, disk->name, prefix, err);
+	open_disk(blk, disk);
+	r = make_queues(blk, disk->name, prefix, err);
 	if (r < 0) {
 		blk_free(blk);
 		return r;
 	}
-	r = start(blk, PCI_SLOT_DISKS + index, err);
+	disk->device = &blk->virtio.dev;
+	r = start(blk, slot, err);
 	if (r < 0) {
 		blk_destroy(&blk->virtio.dev);
 		return r;
@@ -308,9 +311,11 @@ static int create_one(struct vm *vm, unsigned index, struct err *err)
 
 static int blk_create(struct vm *vm, struct err *err)
 {
-	for (unsigned i = 0; i < vm->config->n_disks; i++) {
-		if (create_one(vm, i, err) < 0)
-			return err_prefix(err, "disk %s", vm->config->disks[i].name);
+	for (unsigned i = 0; i < VMM_DISKS_MAX; i++) {
+		struct disk *disk = vm->config->disks[i];
+
+		if (disk && virtio_blk_attach(vm, disk, PCI_SLOT_DISKS + i, err) < 0)
+			return err_prefix(err, "disk %s", disk->name);
 	}
 	return 0;
 }

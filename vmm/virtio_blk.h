@@ -2,12 +2,17 @@
 #ifndef FV_VMM_VIRTIO_BLK_H
 #define FV_VMM_VIRTIO_BLK_H
 /*
- * virtio-blk's requests (virtio 1.2 §5.2.6), read out of a chain and checked:
- * the part of the device that meets the guest's bytes. Knows no threads and no disks.
+ * virtio-blk (virtio 1.2 §5.2): how a disk is shown to the guest; and its requests
+ * (§5.2.6), read out of a chain and checked: the part of the device that meets the
+ * guest's bytes, which knows no threads and no disks.
  */
 #include <linux/virtio_blk.h>
 
+#include "util/err.h"
 #include "vmm/virtqueue.h"
+
+struct disk;
+struct vm;
 
 #define BLK_SECTOR	      512
 #define BLK_RANGES_MAX	      32	 /* of one DISCARD or WRITE_ZEROES */
@@ -46,5 +51,13 @@ int blk_request_parse(struct blk_request *req, struct virtqueue_chain *chain,
 /* The next range of a DISCARD or WRITE_ZEROES; 0 or the status that ends the request. */
 int blk_request_range(struct blk_request *req, struct virtqueue_chain *chain,
 		      const struct blk_limits *limits, struct blk_range *range);
+
+/*
+ * Makes the device "disk.NAME" that shows @disk (borrowed: it outlives the device) in a
+ * free PCI slot, and adds it to vm->devices; disk->device is it until it is destroyed by its
+ * ops, which the caller has it taken from the list for. Control thread; vcpus may
+ * run. -errno with words; then nothing remains.
+ */
+int virtio_blk_attach(struct vm *vm, struct disk *disk, unsigned slot, struct err *err);
 
 #endif

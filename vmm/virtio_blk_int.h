@@ -3,6 +3,7 @@
 #define FV_VMM_VIRTIO_BLK_INT_H
 /* Inside virtio-blk: what the device (virtio_blk.c) and its data path (virtio_blk_io.c) share. */
 #include "storage/block.h"
+#include "vmm/disk.h"
 #include "vmm/virtio.h"
 #include "vmm/virtio_blk.h"
 
@@ -49,11 +50,11 @@ enum { BLK_OPS, BLK_BYTES, BLK_NS, BLK_STATS };
 
 struct blk {
 	struct virtio_device virtio;
-	struct block *block;
+	struct disk *disk;   /* borrowed */
+	struct block *block; /* the disk's */
 	struct blk_limits limits;
 	struct virtio_blk_config config; /* ->wce under virtio.lock */
 	bool write_through;		 /* atomic: what lanes see of wce and F_FLUSH */
-	char serial[VIRTIO_BLK_ID_BYTES];
 	unsigned n_queues, n_lanes;
 	struct blk_queue queues[BLK_QUEUES_MAX];
 	struct blk_lane lanes[BLK_LANES_MAX];

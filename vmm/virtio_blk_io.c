@@ -149,7 +149,8 @@ static void carry_out(struct blk_slot *slot)
 		break;
 	case BLK_GET_ID:
 		finish(slot, VIRTIO_BLK_S_OK,
-		       virtqueue_chain_write(&slot->chain, blk->serial, sizeof(blk->serial)));
+		       virtqueue_chain_write(&slot->chain, blk->disk->serial,
+					     sizeof(blk->disk->serial)));
 		break;
 	}
 }

@@ -23,14 +23,8 @@ struct vcpu;
 struct device;
 struct pci_bus;
 struct console;
+struct disk;
 struct io_pool;
-
-struct vm_disk_config {
-	char name[VMM_NAME_MAX];
-	bool readonly;
-	unsigned queues;
-	int fd;
-};
 
 /* What the daemon asked for. Descriptors belong to this and stay open over resets. */
 struct vm_config {
@@ -45,8 +39,7 @@ struct vm_config {
 	int kernel_fd;
 	int initrd_fd; /* -1: none */
 	char cmdline[VMM_CMDLINE_MAX];
-	unsigned n_disks;
-	struct vm_disk_config disks[VMM_DISKS_MAX];
+	struct disk *disks[VMM_DISKS_MAX]; /* disk.h; NULL: none in that place */
 };
 
 struct vm {

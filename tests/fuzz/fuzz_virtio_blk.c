@@ -12,6 +12,7 @@
 
 #include "tests/unit/vmm/fake_driver.h"
 #include "util/log.h"
+#include "vmm/disk.h"
 
 #define DISK_BYTES (64 * 1024)
 #define HEAP	   0x10000
@@ -34,15 +35,17 @@ static uint64_t take(struct input *in, unsigned bytes)
 static struct fake_vm *machine(void)
 {
 	static struct fake_vm *f;
+	struct disk_layer layer = {.kind = VMM_LAYER_RAW, .data_fd = -1};
+	struct disk_config disk = {.name = "fuzz", .queues = 2, .layers = &layer, .n_layers = 1};
+	struct err err = ERR_INIT;
 
 	if (f)
 		return f;
 	log_set_levels("error"); /* the guest is at fault all the time */
 	f = fake_vm_new();
-	f->config.n_disks = 1;
-	f->config.disks[0] = (struct vm_disk_config){.name = "fuzz", .queues = 2};
-	f->config.disks[0].fd = memfd_create("disk", MFD_CLOEXEC);
-	if (ftruncate(f->config.disks[0].fd, DISK_BYTES) < 0 || !fake_create(f, &virtio_blk_device))
+	layer.fd = memfd_create("disk", MFD_CLOEXEC);
+	if (ftruncate(layer.fd, DISK_BYTES) < 0 ||
+	    disk_open(&f->config.disks[0], &disk, &err) < 0 || !fake_create(f, &virtio_blk_device))
 		abort();
 	return f;
 }

@@ -4,7 +4,8 @@
  *
  *	vmm_run [OPTIONS] KERNEL
  *	  --vmm PROGRAM   filevisor-vmm (else beside this program's build)
- *	  --initrd FILE   --cmdline TEXT   --disk [ro:]FILE   --cpus N   --memory MIB   --queues N
+ *	  --initrd FILE   --cmdline TEXT   --cpus N   --memory MIB   --queues N
+ *	  --disk [ro:|qcow2:|none:|writethrough:|unsafe:|report:|pause:|ignore:]…FILE
  *	  --hugepages     --on-reboot|--on-poweroff|--on-crash stop|restart
  *	  --uid N         whom the VMM becomes when root
  *	  --log FILE      console goes there (else to a temporary file)
@@ -40,6 +41,7 @@
 #include <unistd.h>
 
 #include "src/vmm_proto.h"
+#include "storage/image.h"
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "util/msg.h"
@@ -275,20 +277,82 @@ static void send_file(struct run *r, uint32_t type, const char *path)
 	close(fd);
 }
 
+/* Takes "WORD:" off the front. */
+static bool prefix(const char **text, const char *word)
+{
+	size_t n = strlen(word);
+
+	if (strncmp(*text, word, n) != 0 || (*text)[n] != ':')
+		return false;
+	*text += n + 1;
+	return true;
+}
+
+static void send_layers(struct run *r, const char *path, enum image_format format,
+			struct vmm_disk *disk)
+{
+	struct image_chain chain;
+	struct err err = ERR_INIT;
+
+	if (image_chain_find(&chain, path, format, disk->readonly ? IMAGE_READONLY : 0,
+			     &image_opener_plain, &err) < 0)
+		die("%s", err.text);
+	for (unsigned i = 0; i < chain.n; i++) {
+		const struct image_layer *l = &chain.layers[i];
+		struct vmm_layer layer = {.kind = l->format == IMAGE_QCOW2 ? VMM_LAYER_QCOW2
+									   : VMM_LAYER_RAW,
+					  .has_data = l->data_fd >= 0};
+		int fds[] = {l->fd, l->data_fd};
+
+		must(r, VMM_LAYER, &layer, sizeof(layer), fds, layer.has_data ? 2 : 1);
+	}
+	disk->n_layers = chain.n;
+	image_chain_close(&chain);
+}
+
+/* What stands before a disk's file, as often as one likes. */
+static const char *disk_words(const char *text, struct vmm_disk *disk, enum image_format *format)
+{
+	static const struct {
+		const char *word;
+		size_t field;
+		uint32_t value;
+	} words[] = {
+#define WORD(w, f, v) {w, offsetof(struct vmm_disk, f), v}
+	    WORD("ro", readonly, 1),
+	    WORD("none", cache, VMM_CACHE_NONE),
+	    WORD("writethrough", cache, VMM_CACHE_WRITETHROUGH),
+	    WORD("unsafe", cache, VMM_CACHE_UNSAFE),
+	    WORD("report", on_error, VMM_ON_ERROR_REPORT),
+	    WORD("pause", on_error, VMM_ON_ERROR_PAUSE),
+	    WORD("ignore", on_error, VMM_ON_ERROR_IGNORE),
+#undef WORD
+	};
+	bool more = true;
+
+	while (more) {
+		more = prefix(&text, "qcow2");
+		if (more)
+			*format = IMAGE_QCOW2;
+		for (unsigned i = 0; i < nitems(words); i++) {
+			if (!prefix(&text, words[i].word))
+				continue;
+			*(uint32_t *)((char *)disk + words[i].field) = words[i].value;
+			more = true;
+		}
+	}
+	return text;
+}
+
 static void send_disk(struct run *r, unsigned index)
 {
 	struct vmm_disk disk = {.queues = r->queues};
-	const char *path = r->disks[index];
-	int fd;
+	enum image_format format = IMAGE_RAW;
+	const char *path = disk_words(r->disks[index], &disk, &format);
 
-	if (strncmp(path, "ro:", 3) == 0) {
-		disk.readonly = 1;
-		path += 3;
-	}
 	snprintf(disk.name, sizeof(disk.name), "disk%u", index);
-	fd = open_or_die(path, disk.readonly ? O_RDONLY : O_RDWR);
-	must(r, VMM_DISK, &disk, sizeof(disk), &fd, 1);
-	close(fd);
+	send_layers(r, path, format, &disk);
+	must(r, VMM_DISK, &disk, sizeof(disk), NULL, 0);
 }
 
 static void send_console(struct run *r)

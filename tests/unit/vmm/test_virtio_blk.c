@@ -12,6 +12,7 @@
 
 #include "fake_driver.h"
 #include "util/cleanup.h"
+#include "vmm/disk.h"
 
 #define SECTORS	  2048
 #define DATA	  0x200000 /* where requests' data lies */
@@ -32,6 +33,13 @@ struct world {
 static struct world *world_of(int fd, bool readonly, unsigned queues, off_t bytes)
 {
 	struct world *w = calloc(1, sizeof(*w));
+	struct disk_layer layer = {.kind = VMM_LAYER_RAW, .data_fd = -1};
+	struct disk_config config = {.name = "root",
+				     .readonly = readonly,
+				     .queues = queues,
+				     .layers = &layer,
+				     .n_layers = 1};
+	struct err err = ERR_INIT;
 
 	w->fd = fd;
 	assert_true(fd >= 0);
@@ -43,9 +51,8 @@ static struct world *world_of(int fd, bool readonly, unsigned queues, off_t byte
 	}
 	assert_int_equal(ftruncate(fd, bytes), 0);
 	w->f = fake_vm_new();
-	w->f->config.n_disks = 1;
-	w->f->config.disks[0] = (struct vm_disk_config){
-	    .name = "root", .readonly = readonly, .queues = queues, .fd = fd};
+	config.layers->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	assert_int_equal(disk_open(&w->f->config.disks[0], &config, &err), 0);
 	w->dev = fake_create(w->f, &virtio_blk_device);
 	assert_non_null(w->dev);
 	driver_open(&w->d, w->f, PCI_SLOT_DISKS);
@@ -70,8 +77,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct world *w = *state;
+	struct disk *disk = w->f->config.disks[0];
 
 	fake_vm_free(w->f);
+	disk_close(disk);
 	close(w->fd);
 	free(w);
 	return 0;
@@ -572,19 +581,20 @@ static void garbage_in_rings_is_survived(void **state)
 
 static void a_disk_that_is_none_is_refused_with_words(void **state)
 {
-	struct fake_vm *f = fake_vm_new();
+	struct disk_layer layer = {.kind = VMM_LAYER_RAW, .data_fd = -1};
+	struct disk_config config = {.name = "bad", .layers = &layer, .n_layers = 1};
 	struct err err = ERR_INIT;
+	struct disk *disk = NULL;
 	int p[2];
 
 	(void)state;
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-	f->config.n_disks = 1;
-	f->config.disks[0] = (struct vm_disk_config){.name = "bad", .queues = 16, .fd = p[0]};
-	assert_true(virtio_blk_device.create(&f->vm, &err) < 0);
-	assert_non_null(strstr(err.text, "disk bad: "));
-	close(p[0]);
+	layer.fd = p[0];
+	assert_true(disk_open(&disk, &config, &err) < 0);
+	assert_true(*err.text);
+	assert_null(disk);
+	assert_true(fcntl(p[0], F_GETFD) < 0);
 	close(p[1]);
-	fake_vm_free(f);
 }
 
 int main(void)

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef FV_VMM_CONTROL_INT_H
+#define FV_VMM_CONTROL_INT_H
+/* What the files that carry out the daemon's requests (control_proto.c, control_disk.c) share. */
+#include <string.h>
+
+#include "vmm/control.h"
+
+/* A packet that agrees with its row: lengths and numbers of descriptors were checked. */
+struct request {
+	struct vmm_msg_hdr hdr;
+	const uint8_t *body;
+	int fds[VMM_MSG_FDS]; /* -1 where one was taken */
+	size_t n_fds;
+};
+
+struct reply {
+	uint8_t body[sizeof(struct vmm_status) > sizeof(struct vmm_vcpu_state)
+			 ? sizeof(struct vmm_status)
+			 : sizeof(struct vmm_vcpu_state)];
+	size_t len;
+	int fds[2]; /* borrowed */
+	size_t n_fds;
+};
+
+static inline void reply_put(struct reply *reply, const void *data, size_t len)
+{
+	memcpy(reply->body, data, len);
+	reply->len = len;
+}
+
+/* Copies a string that the peer was to end with NUL, and ends it. */
+static inline void copy_text(char *to, const char *from, size_t size)
+{
+	memcpy(to, from, size);
+	to[size - 1] = '\0';
+}
+
+/* --- disks (control_disk.c) ----------------------------------------------------------------- */
+
+int control_disk_layer(struct control *c, struct request *req, struct reply *reply,
+		       struct err *err);
+int control_disk_add(struct control *c, struct request *req, struct reply *reply, struct err *err);
+/*
+ * The disk that a VMM_DISK and the layers before it describe, opened; the layers are used up,
+ * also on error. The caller puts it in one of config.disks.
+ */
+int control_disk_make(struct control *c, const struct request *req, struct disk **disk,
+		      struct err *err);
+/* The disk of that name, or NULL. */
+struct disk *control_disk_find(struct control *c, const char *name);
+/* A place in config.disks that is free; -ENOSPC with words. */
+int control_disk_place(struct control *c, struct err *err);
+
+#endif

@@ -6,11 +6,53 @@
 #include "command.h"
 #include "util/cleanup.h"
 
-/* A table of commands; @m of those functions below is NULL for the root's. */
-static void table_of(const struct machine *m, const struct command **commands, size_t *n)
+/* --- subjects ----------------------------------------------------------------------------- */
+
+static const struct subject_ops *const ops_of_kind[SUBJECT_KIND_MAX] = {
+    [SUBJECT_MODEL] = &model_subject_ops,   [SUBJECT_MACHINE] = &machine_subject_ops,
+    [SUBJECT_DISK] = &disk_subject_ops,	    [SUBJECT_POOL] = &pool_subject_ops,
+    [SUBJECT_VOLUME] = &volume_subject_ops,
+};
+
+const struct subject_ops *subject_ops(const struct subject *s)
 {
-	*commands = m ? machine_commands : model_commands;
-	*n = m ? n_machine_commands : n_model_commands;
+	return ops_of_kind[s->kind];
+}
+
+void subject_get(const struct subject *s)
+{
+	if (subject_ops(s)->get)
+		subject_ops(s)->get(s);
+}
+
+void subject_put(const struct subject *s)
+{
+	if (subject_ops(s)->put)
+		subject_ops(s)->put(s);
+}
+
+bool subject_alive(const struct subject *s)
+{
+	return !subject_ops(s)->alive || subject_ops(s)->alive(s);
+}
+
+bool subject_within(const struct subject *s, const struct subject *of)
+{
+	switch (of->kind) {
+	case SUBJECT_MODEL:
+		return true;
+	case SUBJECT_MACHINE:
+		return s->m == of->m;
+	case SUBJECT_DISK:
+		return s->kind == SUBJECT_DISK && s->m == of->m && strcmp(s->disk, of->disk) == 0;
+	case SUBJECT_POOL:
+		return s->pool == of->pool;
+	case SUBJECT_VOLUME:
+		return s->volume == of->volume;
+	case SUBJECT_KIND_MAX:
+		break;
+	}
+	return false;
 }
 
 /* --- understanding a line ---------------------------------------------------------------- */
@@ -42,24 +84,21 @@ static int trim(const char *line, struct command_call *call, bool *job, struct e
 	return 0;
 }
 
-static const struct command *find_command(const struct machine *m, const char *name)
+static const struct command *find_command(const struct subject_ops *ops, const char *name)
 {
-	const struct command *commands;
-	size_t n;
-
-	table_of(m, &commands, &n);
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(commands[i].name, name) == 0)
-			return &commands[i];
+	for (size_t i = 0; i < *ops->n_commands; i++)
+		if (strcmp(ops->commands[i].name, name) == 0)
+			return &ops->commands[i];
 	return NULL;
 }
 
-static int understand(const struct machine *m, const char *line, struct command_call *call,
+static int understand(const struct subject *subject, const char *line, struct command_call *call,
 		      bool *job, struct err *err)
 {
 	char *save = NULL, *name;
 	int r;
 
+	call->subject = *subject;
 	call->n_args = 0;
 	call->job = NULL;
 	r = trim(line, call, job, err);
@@ -67,7 +106,7 @@ static int understand(const struct machine *m, const char *line, struct command_
 		return r;
 	strcpy(call->words, call->line);
 	name = strtok_r(call->words, " \t", &save);
-	call->command = name ? find_command(m, name) : NULL;
+	call->command = name ? find_command(subject_ops(subject), name) : NULL;
 	if (!call->command)
 		return err_set(err, -EINVAL, "there is no such command; `cat ctl` lists them");
 	for (char *word; (word = strtok_r(NULL, " \t", &save));) {
@@ -83,71 +122,21 @@ static int understand(const struct machine *m, const char *line, struct command_
 
 /* --- running it --------------------------------------------------------------------------- */
 
-/* Under m->lock: whether the state permits it. */
-static bool permitted(const struct machine *m, const struct command *c)
+int command_execute(struct command_call *call, const struct caller *caller, struct err *err)
 {
-	if (c->needs_no_vmm && m->vmm)
-		return false;
-	return c->states & IN(m->state) &&
-	       (!c->needs_vmm || m->vmm || m->state == MACHINE_STARTING);
-}
+	const struct subject_ops *ops = subject_ops(&call->subject);
+	int r = ops->begin ? ops->begin(&call->subject, call->command, err) : 0;
 
-static int not_permitted(const struct machine *m, const struct command *c, struct err *err)
-{
-	const char *state = machine_state_name(m->state);
-
-	if (strcmp(c->name, "start") == 0 && m->state == MACHINE_CRASHED)
-		return err_set(err, -EBUSY, "it is crashed and preserved: kill it first");
-	if (strcmp(c->name, "start") == 0 || strcmp(c->name, "pause") == 0)
-		return err_set(err, -EBUSY, "%s %s", m->vmm ? "already" : "it is", state);
-	return err_set(err, -EBUSY, "the machine is %s%s", state, m->vmm ? "" : ", not running");
-}
-
-static int begin(struct machine *m, const struct command *c, struct err *err)
-{
-	LOCK_SCOPE(&m->lock);
-	if (!m->alive)
-		return err_set(err, -ENOENT, "the machine is gone");
-	if (c->op && m->op)
-		return err_set(
-		    err, -EBUSY, "%s %s is under way",
-		    m->state == MACHINE_STARTING ? "already starting:" : "another command:", m->op);
-	if (!permitted(m, c))
-		return not_permitted(m, c, err);
-	if (c->op)
-		m->op = c->name;
-	return 0;
-}
-
-static void end(struct machine *m, const struct command *c)
-{
-	if (!c->op)
-		return;
-	LOCK_SCOPE(&m->lock);
-	m->op = NULL;
-	m->reason = NULL;
-	pthread_cond_broadcast(&m->cond);
-}
-
-int command_execute(struct model *model, struct machine *m, struct command_call *call,
-		    const struct caller *caller, struct err *err)
-{
-	const struct command *c = call->command;
-	int r;
-
-	if (!m)
-		return c->run(model, NULL, call, caller, err);
-	r = begin(m, c, err);
 	if (r < 0)
 		return r;
-	r = c->run(model, m, call, caller, err);
-	end(m, c);
+	r = call->command->run(call->subject.model, call->subject.m, call, caller, err);
+	if (ops->end)
+		ops->end(&call->subject, call->command);
 	return r;
 }
 
-/* The same for the root's (m NULL) and a machine's lines. */
-static int run_line(struct model *model, struct machine *m, const char *line,
-		    const struct caller *caller, struct err *err)
+int command_run(const struct subject *subject, const char *line, const struct caller *caller,
+		struct err *err)
 {
 	struct err own = ERR_INIT, *words = err ? err : &own;
 	_cleanup_free_ struct command_call *call = NULL;
@@ -161,59 +150,38 @@ static int run_line(struct model *model, struct machine *m, const char *line,
 	if (!call)
 		return err_set(err, -ENOMEM, "out of memory");
 	*words = (struct err)ERR_INIT;
-	r = understand(m, line, call, &job, words);
+	r = understand(subject, line, call, &job, words);
 	if (r == 0 && job) {
-		r = job_start(model, m, call, caller, NULL, words);
+		r = job_start(call, caller, NULL, words);
 		if (r == 0)
 			return 0; /* its outcome is the job's */
 	} else if (r == 0) {
-		r = command_execute(model, m, call, caller, words);
+		r = command_execute(call, caller, words);
 	}
 	words->code = r;
-	command_event(model, m, call->line, caller, NULL, words);
-	if (m)
-		machine_outcome(m, call->line, words);
-	else
-		model_error_set(model, call->line, words);
+	command_event(subject, call->line, caller, NULL, words);
+	subject_ops(subject)->outcome(subject, call->line, words);
 	return r;
-}
-
-int machine_command_run(struct machine *m, const char *line, const struct caller *caller,
-			struct err *err)
-{
-	return run_line(m->model, m, line, caller, err);
-}
-
-int model_command_run(struct model *model, const char *line, const struct caller *caller,
-		      struct err *err)
-{
-	return run_line(model, NULL, line, caller, err);
 }
 
 /* --- lists ----------------------------------------------------------------------------------- */
 
-static void list_line(const struct command *c, struct strbuf *sb)
+void command_list(const struct subject *subject, struct strbuf *sb)
 {
-	strbuf_printf(sb, "# %-20s %s\n", c->usage, c->help);
+	const struct subject_ops *ops = subject_ops(subject);
+
+	for (size_t i = 0; i < *ops->n_commands; i++) {
+		const struct command *c = &ops->commands[i];
+
+		if (!ops->allowed || ops->allowed(subject, c))
+			strbuf_printf(sb, "# %-20s %s\n", c->usage, c->help);
+	}
 }
 
-void machine_command_list(struct machine *m, struct strbuf *sb)
+void command_help(enum subject_kind kind, struct strbuf *sb)
 {
-	LOCK_SCOPE(&m->lock);
-	for (size_t i = 0; i < n_machine_commands; i++)
-		if (permitted(m, &machine_commands[i]))
-			list_line(&machine_commands[i], sb);
-}
+	const struct subject_ops *ops = ops_of_kind[kind];
 
-void model_command_list(struct model *model, struct strbuf *sb)
-{
-	(void)model;
-	for (size_t i = 0; i < n_model_commands; i++)
-		list_line(&model_commands[i], sb);
-}
-
-void machine_command_help(struct strbuf *sb)
-{
-	for (size_t i = 0; i < n_machine_commands; i++)
-		strbuf_printf(sb, "%s\t%s\n", machine_commands[i].usage, machine_commands[i].help);
+	for (size_t i = 0; i < *ops->n_commands; i++)
+		strbuf_printf(sb, "%s\t%s\n", ops->commands[i].usage, ops->commands[i].help);
 }

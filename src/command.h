@@ -3,27 +3,49 @@
 #define FV_COMMAND_H
 /*
  * Commands: what may be written to a `ctl`. A command is a row of a table,
- * which says when it is allowed, what it takes, and what it does.
+ * which says when it is allowed, what it takes, and what it does. Whose `ctl` it is
+ * (the root's, a machine's, a disk's, a pool's, a volume's) is the subject of the
+ * call; each kind of subject has a struct subject_ops, with its table.
  */
 #include "model_int.h"
+#include "pool.h"
 
 #define COMMAND_LINE_MAX 4096
 #define COMMAND_WORDS	 8
 
 struct command_call;
 
+enum subject_kind {
+	SUBJECT_MODEL,
+	SUBJECT_MACHINE,
+	SUBJECT_DISK,
+	SUBJECT_POOL,
+	SUBJECT_VOLUME,
+	SUBJECT_KIND_MAX,
+};
+
+/* What a command acts on. The pointers of other kinds are NULL; borrowed, but for a job's. */
+struct subject {
+	enum subject_kind kind;
+	struct model *model;	      /* always */
+	struct machine *m;	      /* MACHINE, DISK */
+	char disk[DISK_NAME_MAX + 1]; /* DISK */
+	struct pool *pool;	      /* POOL, VOLUME */
+	struct volume *volume;	      /* VOLUME */
+};
+
 struct command {
 	const char *name;
 	const char *usage; /* "stop [SECONDS]" */
 	const char *help;
-	unsigned states;   /* IN(state) of those in which it is allowed */
-	bool op;	   /* one at a time on a machine: holds machine.op while it runs */
+	unsigned states;   /* IN(state) of the subject's states in which it is allowed */
+	bool op;	   /* one at a time on a subject (of a machine: holds machine.op) */
 	bool needs_vmm;	   /* allowed only while there is one */
 	bool needs_no_vmm; /* ... while there is none */
 	unsigned min_args, max_args;
 	/* Whether the arguments make sense: 0, -EINVAL, -ERANGE. NULL: any do. */
 	int (*check)(struct command_call *call, struct err *err);
-	/* Returns when it is done. @m is NULL for commands of the root. */
+	/* Returns when it is done. @m: call->subject.m. */
 	int (*run)(struct model *model, struct machine *m, struct command_call *call,
 		   const struct caller *caller, struct err *err);
 };
@@ -35,17 +57,57 @@ struct command_call {
 	char words[COMMAND_LINE_MAX + 1];
 	char *args[COMMAND_WORDS];
 	unsigned n_args;
+	struct subject subject;
 	struct job *job; /* that runs it, or NULL; borrowed */
 };
+
+/* What the machinery asks of a kind of subject. Any may be NULL: nothing to do, or yes. */
+struct subject_ops {
+	const struct command *commands;
+	const size_t *n_commands;
+	/* References, for jobs. */
+	void (*get)(const struct subject *s);
+	void (*put)(const struct subject *s);
+	bool (*alive)(const struct subject *s);
+	/* Whether the command is allowed now (for `cat ctl`). */
+	bool (*allowed)(const struct subject *s, const struct command *c);
+	/* Claims the subject for a command: 0, or why not; then end() follows. */
+	int (*begin)(const struct subject *s, const struct command *c, struct err *err);
+	void (*end)(const struct subject *s, const struct command *c);
+	/* Into `error`. */
+	void (*outcome)(const struct subject *s, const char *what, const struct err *err);
+	/* Members of an event that say whose it is; and its directory below the mountpoint. */
+	void (*event)(const struct subject *s, struct strbuf *sb);
+	void (*path)(const struct subject *s, struct strbuf *sb);
+	/* A job of it came, changed or went. */
+	void (*jobs_changed)(const struct subject *s);
+};
+
+extern const struct subject_ops model_subject_ops;   /* commands.c */
+extern const struct subject_ops machine_subject_ops; /* command_machine.c */
+extern const struct subject_ops disk_subject_ops;    /* disk_commands.c */
+extern const struct subject_ops pool_subject_ops;    /* pool_commands.c */
+extern const struct subject_ops volume_subject_ops;  /* volume_commands.c */
 
 extern const struct command machine_commands[];
 extern const size_t n_machine_commands;
 extern const struct command model_commands[];
 extern const size_t n_model_commands;
 
+const struct subject_ops *subject_ops(const struct subject *s);
+void subject_get(const struct subject *s);
+void subject_put(const struct subject *s);
+bool subject_alive(const struct subject *s);
+/* Whether @s is @of or within it (a disk of a machine, a volume of a pool). */
+bool subject_within(const struct subject *s, const struct subject *of);
+
+/* One line of a ctl: see machine_command_run(); then the two lists of machine.h. */
+int command_run(const struct subject *subject, const char *line, const struct caller *caller,
+		struct err *err);
+void command_list(const struct subject *subject, struct strbuf *sb);
+void command_help(enum subject_kind kind, struct strbuf *sb);
 /* Runs an understood command, with what it needs around it. Not its outcome. */
-int command_execute(struct model *model, struct machine *m, struct command_call *call,
-		    const struct caller *caller, struct err *err);
+int command_execute(struct command_call *call, const struct caller *caller, struct err *err);
 
 /* --- lifecycle.c: what the machine's commands do ------------------------------------------- */
 
@@ -60,8 +122,10 @@ command_fn lifecycle_start, lifecycle_stop, lifecycle_kill, lifecycle_reset, lif
  * Starts a job that runs the call (copied) for the caller (copied). A
  * reference in *@job where it is not NULL. -ENOSPC, -ENOMEM.
  */
-int job_start(struct model *model, struct machine *m, const struct command_call *call,
-	      const struct caller *caller, struct job **job, struct err *err);
+int job_start(const struct command_call *call, const struct caller *caller, struct job **job,
+	      struct err *err);
+/* Cancels and forgets those of a subject that goes, and of what is within it. */
+void jobs_drop(struct jobs *jobs, const struct subject *subject);
 /* Shown in jobs/N/progress; nothing where @job is NULL. */
 void job_progress(struct job *job, uint64_t done, uint64_t total, const char *unit);
 /* Waits until it has ended or the token is requested (then cancels it first). Its error. */

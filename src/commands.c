@@ -111,7 +111,8 @@ static int stop_each(struct model *model, const char *seconds, const struct call
 		snprintf(call->words, sizeof(call->words), "%.20s", seconds);
 		call->args[0] = call->words;
 		call->n_args = *seconds ? 1 : 0;
-		r = job_start(model, m, call, caller, &list->jobs[list->n], err);
+		call->subject = (struct subject){.kind = SUBJECT_MACHINE, .model = model, .m = m};
+		r = job_start(call, caller, &list->jobs[list->n], err);
 		if (r == 0)
 			list->n++;
 	}
@@ -226,3 +227,28 @@ const struct command model_commands[] = {
      .run = clear_jobs},
 };
 const size_t n_model_commands = nitems(model_commands);
+
+/* --- the root as a subject ------------------------------------------------------------------- */
+
+static void outcome(const struct subject *s, const char *what, const struct err *err)
+{
+	model_error_set(s->model, what, err);
+}
+
+const struct subject_ops model_subject_ops = {
+    .commands = model_commands, .n_commands = &n_model_commands, .outcome = outcome};
+
+int model_command_run(struct model *model, const char *line, const struct caller *caller,
+		      struct err *err)
+{
+	struct subject s = {.kind = SUBJECT_MODEL, .model = model};
+
+	return command_run(&s, line, caller, err);
+}
+
+void model_command_list(struct model *model, struct strbuf *sb)
+{
+	struct subject s = {.kind = SUBJECT_MODEL, .model = model};
+
+	command_list(&s, sb);
+}

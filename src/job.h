@@ -20,9 +20,12 @@ int model_job_remove(struct model *model, struct job *job, struct err *err);
 
 uint64_t job_number(const struct job *job);
 enum job_state job_state(struct job *job);
-struct machine *job_machine(const struct job *job); /* borrowed; NULL for the daemon's own */
+/* Borrowed; NULL for those of the daemon, of pools and of volumes. */
+struct machine *job_machine(const struct job *job);
 uid_t job_uid(const struct job *job);
 void job_command_show(struct job *job, struct strbuf *sb);
+/* What it works on, as a path below the mountpoint ("pools/p/volumes/v"); "" for the root's. */
+void job_subject_show(struct job *job, struct strbuf *sb);
 /* "done=N total=M unit=U percent=P" or "" where it cannot tell. */
 void job_progress_show(struct job *job, struct strbuf *sb);
 void job_error_show(struct job *job, struct strbuf *sb);

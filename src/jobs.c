@@ -17,10 +17,9 @@
 struct job {
 	atomic_uint refs;
 	struct model *model;
-	struct machine *m; /* a reference, or NULL */
 	uint64_t number;
-	struct command_call call;
-	struct caller caller; /* its groups are the job's own */
+	struct command_call call; /* a reference to its subject */
+	struct caller caller;	  /* its groups are the job's own */
 	struct cancel cancel;
 
 	/* jobs.lock: */
@@ -68,14 +67,13 @@ void job_put(struct job *job)
 {
 	if (!job || atomic_fetch_sub(&job->refs, 1) != 1)
 		return;
-	machine_put(job->m);
+	subject_put(&job->call.subject);
 	free((gid_t *)job->caller.groups);
 	cancel_destroy(&job->cancel);
 	free(job);
 }
 
-static struct job *job_new(struct model *model, struct machine *m, const struct command_call *call,
-			   const struct caller *caller)
+static struct job *job_new(const struct command_call *call, const struct caller *caller)
 {
 	struct job *job = calloc(1, sizeof(*job));
 	gid_t *groups = calloc(caller->n_groups + 1, sizeof(*groups));
@@ -86,9 +84,9 @@ static struct job *job_new(struct model *model, struct machine *m, const struct 
 		return NULL;
 	}
 	atomic_init(&job->refs, 1);
-	job->model = model;
-	job->m = m ? machine_get(m) : NULL;
+	job->model = call->subject.model;
 	job->call = *call;
+	subject_get(&call->subject);
 	for (unsigned i = 0; i < call->n_args; i++)
 		job->call.args[i] = job->call.words + (call->args[i] - call->words);
 	job->call.job = job;
@@ -119,12 +117,18 @@ static size_t lower_bound(const struct jobs *jobs, uint64_t number)
 	return low;
 }
 
-static void touch_machine(struct job *job)
+static void touch_subject(struct job *job)
 {
-	if (!job->m)
-		return;
-	LOCK_SCOPE(&job->m->lock);
-	machine_touch(job->m, ASPECT_JOBS, NULL);
+	const struct subject *s = &job->call.subject;
+
+	if (subject_ops(s)->jobs_changed)
+		subject_ops(s)->jobs_changed(s);
+}
+
+/* Those of a machine's disks are the machine's. */
+static bool is_of(const struct job *job, const struct machine *m)
+{
+	return !m || job->call.subject.m == m;
 }
 
 static void unlist(struct jobs *jobs, struct job *job)
@@ -182,9 +186,9 @@ static void trim(struct jobs *jobs)
 static void finish(struct job *job, const struct err *err)
 {
 	struct jobs *jobs = job->model->jobs;
-	bool alive = !job->m || machine_alive(job->m);
+	bool alive = subject_alive(&job->call.subject);
 
-	command_event(job->model, job->m, job->call.line, &job->caller, job, err);
+	command_event(&job->call.subject, job->call.line, &job->caller, job, err);
 	LOCK_SCOPE(&jobs->lock);
 	job->err = *err;
 	job->state = err->code == 0	       ? JOB_DONE
@@ -208,9 +212,9 @@ static void *job_thread(void *arg)
 
 	snprintf(name, sizeof(name), "job/%llu", (unsigned long long)job->number);
 	pthread_setname_np(pthread_self(), name);
-	err.code = command_execute(model, job->m, &job->call, &job->caller, &err);
+	err.code = command_execute(&job->call, &job->caller, &err);
 	finish(job, &err);
-	touch_machine(job);
+	touch_subject(job);
 	job_put(job);
 	/* the last that this thread does with anything of the model */
 	LOCK_SCOPE(&model->jobs->lock);
@@ -233,10 +237,11 @@ static int run_thread(struct job *job)
 	return r;
 }
 
-int job_start(struct model *model, struct machine *m, const struct command_call *call,
-	      const struct caller *caller, struct job **out, struct err *err)
+int job_start(const struct command_call *call, const struct caller *caller, struct job **out,
+	      struct err *err)
 {
-	struct job *job = job_new(model, m, call, caller);
+	struct model *model = call->subject.model;
+	struct job *job = job_new(call, caller);
 	struct jobs *jobs = model->jobs;
 	int r;
 
@@ -258,7 +263,7 @@ int job_start(struct model *model, struct machine *m, const struct command_call 
 	}
 	pthread_mutex_unlock(&jobs->lock);
 	if (r == 0)
-		touch_machine(job);
+		touch_subject(job);
 	if (r == 0 && out)
 		*out = job;
 	else
@@ -327,8 +332,8 @@ int jobs_open(struct jobs **out, struct model *model)
 	return 0;
 }
 
-/* Asks the running ones that @m is NULL or the machine of to end. */
-static void cancel_some(struct jobs *jobs, struct machine *m)
+/* Asks those of @subject and of what is within it to end, or all. */
+static void cancel_some(struct jobs *jobs, const struct subject *subject)
 {
 	_cleanup_free_ struct job **some = NULL;
 	size_t n = 0;
@@ -336,7 +341,7 @@ static void cancel_some(struct jobs *jobs, struct machine *m)
 	pthread_mutex_lock(&jobs->lock);
 	some = calloc(jobs->n + 1, sizeof(*some));
 	for (size_t i = 0; some && i < jobs->n; i++)
-		if (!m || jobs->list[i]->m == m)
+		if (!subject || subject_within(&jobs->list[i]->call.subject, subject))
 			some[n++] = job_get(jobs->list[i]);
 	for (size_t i = 0; i < n; i++) {
 		some[i]->unwanted = true;
@@ -374,9 +379,16 @@ void jobs_close(struct jobs *jobs)
 	free(jobs);
 }
 
+void jobs_drop(struct jobs *jobs, const struct subject *subject)
+{
+	cancel_some(jobs, subject);
+}
+
 void jobs_drop_machine(struct jobs *jobs, struct machine *m)
 {
-	cancel_some(jobs, m);
+	struct subject s = {.kind = SUBJECT_MACHINE, .model = m->model, .m = m};
+
+	cancel_some(jobs, &s);
 }
 
 size_t jobs_clear(struct model *model)
@@ -403,7 +415,7 @@ struct job *model_job_get(struct model *model, struct machine *m, uint64_t numbe
 
 	LOCK_SCOPE(&jobs->lock);
 	i = lower_bound(jobs, number);
-	if (i < jobs->n && jobs->list[i]->number == number && (!m || jobs->list[i]->m == m))
+	if (i < jobs->n && jobs->list[i]->number == number && is_of(jobs->list[i], m))
 		job = job_get(jobs->list[i]);
 	return job;
 }
@@ -414,7 +426,7 @@ struct job *model_job_next(struct model *model, struct machine *m, uint64_t *cur
 
 	LOCK_SCOPE(&jobs->lock);
 	for (size_t i = lower_bound(jobs, *cursor + 1); i < jobs->n; i++)
-		if (!m || jobs->list[i]->m == m) {
+		if (is_of(jobs->list[i], m)) {
 			*cursor = jobs->list[i]->number;
 			return job_get(jobs->list[i]);
 		}
@@ -435,7 +447,7 @@ int model_job_remove(struct model *model, struct job *job, struct err *err)
 	if (gone)
 		return err_set(err, -ENOENT, "the job is gone");
 	cancel_request(&job->cancel);
-	touch_machine(job);
+	touch_subject(job);
 	return 0;
 }
 
@@ -446,7 +458,7 @@ uint64_t job_number(const struct job *job)
 
 struct machine *job_machine(const struct job *job)
 {
-	return job->m;
+	return job->call.subject.m;
 }
 
 uid_t job_uid(const struct job *job)
@@ -463,6 +475,14 @@ enum job_state job_state(struct job *job)
 void job_command_show(struct job *job, struct strbuf *sb)
 {
 	strbuf_puts(sb, job->call.line);
+}
+
+void job_subject_show(struct job *job, struct strbuf *sb)
+{
+	const struct subject *s = &job->call.subject;
+
+	if (subject_ops(s)->path)
+		subject_ops(s)->path(s, sb);
 }
 
 void job_progress_show(struct job *job, struct strbuf *sb)

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "model_int.h"
+#include "command.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "vmm.h"
@@ -109,18 +109,14 @@ void model_event(struct model *model, struct strbuf *sb)
 	TELL(model, events_grew);
 }
 
-void command_event(struct model *model, struct machine *m, const char *line,
-		   const struct caller *caller, const struct job *job, const struct err *err)
+void command_event(const struct subject *subject, const char *line, const struct caller *caller,
+		   const struct job *job, const struct err *err)
 {
 	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
 
 	event_begin(&sb, "command");
-	if (m) {
-		char name[MACHINE_NAME_MAX + 1];
-
-		machine_name(m, name);
-		event_text(&sb, "machine", name);
-	}
+	if (subject_ops(subject)->event)
+		subject_ops(subject)->event(subject, &sb);
 	event_text(&sb, "command", line);
 	event_number(&sb, "uid", caller->uid);
 	if (job)
@@ -128,7 +124,7 @@ void command_event(struct model *model, struct machine *m, const char *line,
 	event_text(&sb, "result", err->code ? err_name(err->code) : "ok");
 	if (err->code)
 		event_text(&sb, "error", err->text);
-	model_event(model, &sb);
+	model_event(subject->model, &sb);
 }
 
 int model_events_open(struct model *model, bool old)

@@ -31,6 +31,7 @@ struct model_options {
 	const char *state_dir; /* definitions, consoles; kept */
 	const char *run_dir;   /* sockets, pids, events; gone at reboot */
 	const char *vmm_path;  /* filevisor-vmm */
+	const char *nbd_path;  /* filevisor-nbd; NULL: beside vmm_path */
 };
 
 /* Who asks: taken from the request; what is opened for him is opened with his rights. */

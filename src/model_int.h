@@ -130,9 +130,10 @@ enum job_news { JOB_NEWS_ADDED, JOB_NEWS_CHANGED, JOB_NEWS_REMOVED };
 void tell_job(struct model *model, struct job *job, enum job_news news);
 /* Writes the event and tells. Empties @sb. */
 void model_event(struct model *model, struct strbuf *sb);
-/* `command` event: @m may be NULL. */
-void command_event(struct model *model, struct machine *m, const char *line,
-		   const struct caller *caller, const struct job *job, const struct err *err);
+struct subject;
+/* `command` event. */
+void command_event(const struct subject *subject, const char *line, const struct caller *caller,
+		   const struct job *job, const struct err *err);
 
 /* --- registry.c ---------------------------------------------------------------------- */
 
@@ -214,7 +215,7 @@ void rundir_forget_end(struct machine *m);
 /* False where nothing is noted. */
 bool rundir_load_end(struct machine *m);
 
-/* --- commands.c, lifecycle.c, jobs.c --------------------------------------------------- */
+/* --- jobs.c (see command.h, too) --------------------------------------------------- */
 
 int jobs_open(struct jobs **jobs, struct model *model);
 /* Cancels all and waits until their threads have ended. */

@@ -38,6 +38,7 @@ enum volume_aspect {
 	VOLUME_COMMANDS,
 	VOLUME_USERS,	/* which machines have it */
 	VOLUME_CONTENT, /* `image`: it was written, changed or resized */
+	VOLUME_ACCESS,
 	VOLUME_ASPECT_MAX,
 };
 
@@ -118,6 +119,14 @@ void volume_name(struct volume *volume, char name[VOLUME_NAME_MAX + 1]);
 uint64_t volume_serial(const struct volume *volume);
 bool volume_alive(struct volume *volume);
 struct timespec volume_changed(struct volume *volume, enum volume_aspect aspect);
+/* Who owns it, and the mode of its directory; as those of a machine. */
+void volume_access_get(struct volume *volume, struct machine_access *access);
+int volume_access_set(struct volume *volume, const struct machine_access *access, struct err *err);
+/*
+ * The mode of its `image` unless pool_file_mode_set() of "volumes/NAME/image" gave another: who
+ * may read or write that may use the volume as a machine's disk.
+ */
+#define VOLUME_IMAGE_MODE 0600
 
 /* `size`, `format`, `backing`, `prealloc`, …: rows; storing as pool_key_store(). */
 extern const struct config_key volume_keys[];

@@ -194,13 +194,15 @@ static int no_such_key(struct parser *p, const struct lex_token *name)
 			 (int)(name->len > 40 ? 40 : name->len), name->start);
 }
 
+#define DISK_KEYS_MAX 32
+
 static const struct group disk_group = {disk_keys, &n_disk_keys, no_such_key};
 
 /* NAME = { settings } of disks = { }. */
 static int take_disk(struct parser *p, const struct lex_token *token)
 {
 	char name[DISK_NAME_MAX + 2];
-	bool seen[16] = {0};
+	bool seen[DISK_KEYS_MAX] = {0};
 	struct disk *disk;
 	int r;
 
@@ -211,6 +213,9 @@ static int take_disk(struct parser *p, const struct lex_token *token)
 	r = expect(p, LEX_OPEN, "'{' (a disk is a group)");
 	if (r == 0)
 		r = take_settings(p, &disk_group, &disk->values, seen, LEX_CLOSE);
+	for (size_t i = 0; r == 0 && i < n_disk_keys; i++)
+		if (strcmp(disk_keys[i].name, "format") == 0)
+			disk->format_given = seen[i];
 	return r == 0 ? expect(p, LEX_CLOSE, "'}'") : r;
 }
 

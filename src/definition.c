@@ -133,9 +133,16 @@ static int parse_text(void *values, const struct config_key *key, const char *te
 	for (const char *p = text; *p; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			return err_set(err, -EINVAL, "a control character at byte %td", p - text);
-	if (key->type == KEY_PATH && len && *text != '/')
+	if (key->type == KEY_PATH && !key->refine && len && *text != '/')
 		return err_set(err, -EINVAL, "'%.80s' is not an absolute path", text);
-	copy = strdup(text);
+	if (key->refine) {
+		int r = key->refine(text, &copy, err);
+
+		if (r < 0)
+			return r;
+	} else {
+		copy = strdup(text);
+	}
 	if (!copy)
 		return err_set(err, -ENOMEM, "out of memory");
 	free(*text_slot(values, key));
@@ -226,6 +233,7 @@ struct definition *definition_copy(const struct definition *from)
 		struct disk *d = &def->disks[def->n_disks++];
 
 		memcpy(d->name, from->disks[i].name, sizeof(d->name));
+		d->format_given = true; /* it was settled when it came */
 		if (values_copy(&d->values, &from->disks[i].values, disk_keys, n_disk_keys) < 0)
 			return NULL;
 	}

@@ -22,12 +22,19 @@ struct machine_values {
 
 /* The same for disk_keys[]. */
 struct disk_values {
-	char *source;
-	uint64_t format, readonly, queues;
+	char *source;	 /* path, or POOL/VOLUME; "": none */
+	uint64_t format; /* enum image_format */
+	uint64_t readonly, queues;
+	uint64_t cache;	   /* enum vmm_cache */
+	uint64_t on_error; /* enum vmm_on_error */
+	char *serial, *limits;
+	uint64_t share;
+	char *backing; /* sources with one blank between */
 };
 
 struct disk {
 	char name[DISK_NAME_MAX + 1];
+	bool format_given; /* by who made this definition: it is not to be looked at */
 	struct disk_values values;
 };
 
@@ -52,6 +59,8 @@ static inline void definition_putp(struct definition **def)
 
 /* -EINVAL unless [A-Za-z][A-Za-z0-9_-]{0,30} (a name that libconfig takes, too). */
 int disk_name_check(const char *name, struct err *err);
+/* How many bytes of @source are the pool of POOL/VOLUME; 0 for a path or none; -EINVAL. */
+int disk_source_pool(const char *source);
 /* Of a definition not shared yet: with presets; -EEXIST, -ENOSPC, -EINVAL, -ENOMEM. */
 int definition_add_disk(struct definition *def, const char *name, struct disk **disk,
 			struct err *err);

@@ -79,6 +79,15 @@ static void every_spelling_is_read(void **state)
 /* Something that is not the preset, for each type. */
 static const char *other_value(const struct config_key *key)
 {
+	static const struct {
+		const char *name, *value;
+	} own_forms[] = {{"limits", "riops=7 bps=1048576 bps_burst=4096"},
+			 {"serial", "serial \"7\" \\"},
+			 {"backing", "/srv/\"a\\b pool/x /y"}};
+
+	for (size_t i = 0; i < nitems(own_forms); i++)
+		if (strcmp(key->name, own_forms[i].name) == 0)
+			return own_forms[i].value;
 	switch (key->type) {
 	case KEY_UINT:
 		return "3";
@@ -268,6 +277,108 @@ static void a_refused_value_changes_nothing(void **state)
 	}
 }
 
+static const struct config_key *disk_key(const char *name)
+{
+	for (size_t i = 0; i < n_disk_keys; i++)
+		if (strcmp(disk_keys[i].name, name) == 0)
+			return &disk_keys[i];
+	fail_msg("no key %s", name);
+	return NULL;
+}
+
+/* What a disk's key makes of a text: @wanted, or (NULL) it is refused with @code and words. */
+static void disk_value(const char *name, const char *text, const char *wanted, int code)
+{
+	_cleanup_definition_ struct definition *def = definition_new();
+	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT, before = STRBUF_INIT;
+	const struct config_key *key = disk_key(name);
+	struct err err = ERR_INIT;
+	struct disk *disk;
+	int r;
+
+	assert_int_equal(definition_add_disk(def, "d", &disk, NULL), 0);
+	value_show(&disk->values, key, &before);
+	r = value_parse(&disk->values, key, text, &err);
+	value_show(&disk->values, key, &sb);
+	if (wanted) {
+		if (r < 0)
+			fail_msg("%s '%s': %s", name, text, err.text);
+		assert_string_equal(sb.data ? sb.data : "", wanted);
+		return;
+	}
+	if (r != code || !err.text[0])
+		fail_msg("%s '%s' gave %d '%s'", name, text, r, err.text);
+	assert_string_equal(sb.data ? sb.data : "", before.data ? before.data : "");
+}
+
+static void limits_have_one_form(void **state)
+{
+	(void)state;
+	disk_value("limits", "", "", 0);
+	disk_value("limits", "iops=500", "iops=500", 0);
+	disk_value("limits", "  wbps=1K iops=0010  bps=10M ", "iops=10 bps=10485760 wbps=1024", 0);
+	disk_value("limits", "iops_burst=9 iops=3 rbps=max riops=0", "iops=3 iops_burst=9", 0);
+	disk_value("limits", "iops=3 iops_burst=max", "iops=3", 0);
+	disk_value("limits", "iops", NULL, -EINVAL);
+	disk_value("limits", "iops=", NULL, -EINVAL);
+	disk_value("limits", "iops=-1", NULL, -EINVAL);
+	disk_value("limits", "iops=1K", NULL, -EINVAL);
+	disk_value("limits", "bps=fast", NULL, -EINVAL);
+	disk_value("limits", "ops=1", NULL, -EINVAL);
+	disk_value("limits", "_burst=1", NULL, -EINVAL);
+	disk_value("limits", "iops=1 iops=2", NULL, -EINVAL);
+	disk_value("limits", "iops_burst=1", NULL, -EINVAL);
+	disk_value("limits", "iops=99999999999999999999", NULL, -ERANGE);
+	disk_value("limits", "bps=8E", NULL, -ERANGE);
+	disk_value("limits", "iops=1000000001", NULL, -ERANGE);
+}
+
+static void sources_are_paths_or_volumes(void **state)
+{
+	(void)state;
+	disk_value("source", "/a b", "/a b", 0);
+	disk_value("source", "pool/volume.qcow2", "pool/volume.qcow2", 0);
+	disk_value("source", "relative", NULL, -EINVAL);
+	disk_value("source", "./a", NULL, -EINVAL);
+	disk_value("source", "../a", NULL, -EINVAL);
+	disk_value("source", "a/../b", NULL, -EINVAL);
+	disk_value("source", "pool/.hidden", NULL, -EINVAL);
+	disk_value("source", "pool/", NULL, -EINVAL);
+	disk_value("source", "nbd:localhost/x", NULL, -EINVAL);
+	disk_value("source", "a/b/c", NULL, -EINVAL);
+	disk_value("backing", " /a  p/v  /c ", "/a p/v /c", 0);
+	disk_value("backing", "/a relative", NULL, -EINVAL);
+	disk_value("backing", "", "", 0);
+}
+
+static void words_of_disks_are_checked(void **state)
+{
+	(void)state;
+	disk_value("serial", "12345678901234567890", "12345678901234567890", 0);
+	disk_value("serial", "123456789012345678901", NULL, -EFBIG);
+	disk_value("serial", "\xc3\xbc", NULL, -EINVAL);
+	disk_value("format", "qcow2", "qcow2", 0);
+	disk_value("format", "vmdk", NULL, -EINVAL);
+	disk_value("cache", "unsafe", "unsafe", 0);
+	disk_value("cache", "directsync", NULL, -EINVAL);
+	disk_value("on_error", "ignore", "ignore", 0);
+	disk_value("on_error", "stop", NULL, -EINVAL);
+	disk_value("share", "yes", "true", 0);
+}
+
+/* Only a format that is named is named: others are looked at when the source is new. */
+static void formats_are_given_or_not(void **state)
+{
+	_cleanup_definition_ struct definition *def = parse(
+	    "disks = { a = { source = \"/x\"; format = \"raw\"; }; b = { source = \"/x\"; }; };");
+	_cleanup_definition_ struct definition *copy = definition_copy(def);
+
+	(void)state;
+	assert_true(def->disks[0].format_given);
+	assert_false(def->disks[1].format_given);
+	assert_true(copy->disks[1].format_given);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -279,6 +390,10 @@ int main(void)
 	    cmocka_unit_test(there_are_bounds),
 	    cmocka_unit_test(a_copy_is_equal_and_apart),
 	    cmocka_unit_test(a_refused_value_changes_nothing),
+	    cmocka_unit_test(limits_have_one_form),
+	    cmocka_unit_test(sources_are_paths_or_volumes),
+	    cmocka_unit_test(words_of_disks_are_checked),
+	    cmocka_unit_test(formats_are_given_or_not),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,7 +33,7 @@ bench_tree() {
 	title "Tree (µs)"
 	ours=$(for i in $(seq 1000); do time_us mkdir "$fv/machines/m$i"; done | median)
 	peer=-
-	[ -n "$virt" ] && peer=$(for i in $(seq 100); do tree_virsh_define "$i"; done | median)
+	[ -n "$virt" ] && peer=$(for i in $(seq 1000); do tree_virsh_define "$i"; done | median)
 	row "define a machine (process and fsync included)" "$ours" "$peer" "virsh define"
 	row "the same, fsync free (tmpfs)" "$(tree_define_tmpfs)" "$(repeat 50 time_us mkdir -p /tmp | median)" \
 		"mkdir that does nothing"

@@ -18,7 +18,7 @@ start_define() {
 start_microvm() {
 	"$build/tests/bench/first_byte" pipe qemu-system-x86_64 -M microvm,x-option-roms=off,rtc=on,pic=on,pit=on \
 		-accel kvm -cpu qemu64 -m 64 -nodefaults -no-user-config -display none -serial stdio \
-		-kernel "$build/guest/hello_pvh.elf"
+		-kernel "$build/guest/hello_pvh.elf" 2>> "$work/qemu.log"
 }
 
 start_virsh() {
@@ -41,7 +41,7 @@ start_memory() {
 	ours=$(private_kib "$pid")
 	qemu-system-x86_64 -M microvm,x-option-roms=off,rtc=on,memory-backend=ram -accel kvm -cpu qemu64 -m 64 -nodefaults \
 		-object memory-backend-memfd,id=ram,size=64M,share=on -no-user-config -display none -serial null \
-		-kernel "$build/guest/hello_pvh.elf" &
+		-kernel "$build/guest/hello_pvh.elf" 2>> "$work/qemu.log" &
 	qemu=$!
 	sleep 0.5
 	peer=$(private_kib $qemu)

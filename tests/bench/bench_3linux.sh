@@ -34,7 +34,7 @@ linux_qemu() {
 	# shellcheck disable=SC2046
 	qemu-system-x86_64 -M q35 -accel kvm -cpu qemu64 -m 64 -nodefaults -no-user-config -display none \
 		-serial "file:$work/serial" -kernel "$linux/vmlinux" -append "$(cat "$linux/cmdline")" \
-		-drive "if=none,id=root,format=raw,file=$work/root.img" -device virtio-blk-pci,drive=root &
+		-drive "if=none,id=root,format=raw,file=$work/root.img" -device virtio-blk-pci,drive=root 2>> "$work/qemu.log" &
 	pid=$!
 	linux_wait "$work/serial"
 	kill $pid

@@ -52,6 +52,10 @@ struct block_req {
 	struct block_queue *queue;
 	struct block_req *next;
 	int result;
+	/* of a node that wants to know when it ends, while it is below (block_fleece.c) */
+	struct block *outer;
+	void (*outer_done)(struct block_req *req, int result);
+	uint32_t outer_state;
 	uint64_t priv[14];
 };
 

@@ -50,6 +50,14 @@ void block_req_end(struct block_req *req, int result);
 /* Hands the same request to the node below, unchecked. Queue's thread only. */
 void block_forward(struct block *child, struct block_req *req);
 
+/* --- block_iov.c: ranges of a request's buffers, from @skip on --- */
+/* The pieces of @bytes, into @out (room for @n_iov); returns how many. */
+unsigned block_iov_part(const struct iovec *iov, unsigned n_iov, uint64_t skip, uint64_t bytes,
+			struct iovec *out);
+void block_iov_zero(const struct iovec *iov, unsigned n_iov, uint64_t skip, uint64_t bytes);
+void block_iov_fill(const struct iovec *iov, unsigned n_iov, uint64_t skip, const uint8_t *from,
+		    uint64_t bytes);
+
 enum queue_io_kind {
 	QUEUE_READV,
 	QUEUE_WRITEV,

@@ -329,10 +329,6 @@ void qcow2_alloc_end(struct qcow2 *q, struct qcow2_alloc *alloc);
 /* One compressed cluster: already packed bytes for the guest cluster at @offset. */
 int qcow2_write_packed(struct qcow2 *q, struct qcow2_ctx *ctx, uint64_t offset, const void *packed,
 		       uint32_t bytes);
-/* The part of an iovec from @skip on of @bytes, into @out (room for @n_iov); returns entries. */
-unsigned qcow2_iov_part(const struct iovec *iov, unsigned n_iov, uint64_t skip, uint64_t bytes,
-			struct iovec *out);
-
 /* --- qcow2_pack.c: compression --- */
 int qcow2_unpack(bool zstd, const void *in, size_t in_bytes, void *out, size_t out_bytes);
 /* Bytes used in @out, or 0 where it does not become smaller than @out_bytes. */

@@ -10,64 +10,6 @@
 
 #define PIECES_MAX 64
 
-unsigned qcow2_iov_part(const struct iovec *iov, unsigned n_iov, uint64_t skip, uint64_t bytes,
-			struct iovec *out)
-{
-	unsigned i, n = 0;
-
-	for (i = 0; i < n_iov && bytes; i++) {
-		uint64_t len = iov[i].iov_len;
-
-		if (skip >= len) {
-			skip -= len;
-			continue;
-		}
-		out[n].iov_base = (uint8_t *)iov[i].iov_base + skip;
-		out[n].iov_len = min_u64(len - skip, bytes);
-		bytes -= out[n++].iov_len;
-		skip = 0;
-	}
-	return n;
-}
-
-static void iov_zero(const struct iovec *iov, unsigned n_iov, uint64_t skip, uint64_t bytes)
-{
-	unsigned i;
-
-	for (i = 0; i < n_iov && bytes; i++) {
-		uint64_t len = iov[i].iov_len, n;
-
-		if (skip >= len) {
-			skip -= len;
-			continue;
-		}
-		n = min_u64(len - skip, bytes);
-		memset((uint8_t *)iov[i].iov_base + skip, 0, n);
-		bytes -= n;
-		skip = 0;
-	}
-}
-
-static void iov_fill(const struct iovec *iov, unsigned n_iov, uint64_t skip, const uint8_t *from,
-		     uint64_t bytes)
-{
-	unsigned i;
-
-	for (i = 0; i < n_iov && bytes; i++) {
-		uint64_t len = iov[i].iov_len, n;
-
-		if (skip >= len) {
-			skip -= len;
-			continue;
-		}
-		n = min_u64(len - skip, bytes);
-		memcpy((uint8_t *)iov[i].iov_base + skip, from, n);
-		from += n;
-		bytes -= n;
-		skip = 0;
-	}
-}
-
 /* --- the fast path ------------------------------------------------------------------------ */
 
 struct piece {
@@ -141,7 +83,7 @@ static bool add_piece(struct qcow2 *q, const struct block_req *req, const struct
 		*piece = (struct piece){q->backing, at, guest, below};
 		++*n;
 	}
-	iov_zero(req->iov, req->n_iov, at + below, map->bytes - below);
+	block_iov_zero(req->iov, req->n_iov, at + below, map->bytes - below);
 	return true;
 }
 
@@ -196,7 +138,7 @@ static struct fan *fan_new(struct qcow2 *q, struct block_req *req, const struct 
 					   .user = (uintptr_t)fan,
 					   .done = part_done};
 		part->n_iov =
-		    qcow2_iov_part(req->iov, req->n_iov, pieces[i].at, pieces[i].bytes, iov);
+		    block_iov_part(req->iov, req->n_iov, pieces[i].at, pieces[i].bytes, iov);
 		iov += part->n_iov;
 	}
 	return fan;
@@ -243,7 +185,7 @@ int qcow2_data_io(struct qcow2_ctx *ctx, struct block *node, enum block_op op, u
 
 	if (!part)
 		return -ENOMEM;
-	req.n_iov = qcow2_iov_part(iov, n_iov, skip, bytes, part);
+	req.n_iov = block_iov_part(iov, n_iov, skip, bytes, part);
 	block_submit(ctx->queue, node, &req);
 	block_queue_drain(ctx->queue);
 	return req.result;
@@ -283,8 +225,8 @@ static int read_mapped(struct qcow2 *q, struct qcow2_ctx *ctx, const struct qcow
 	case MAP_COMPRESSED:
 		r = read_packed(q, ctx, map->host);
 		if (!r)
-			iov_fill(iov, n_iov, skip, ctx->cluster + guest % q->cluster_bytes,
-				 map->bytes);
+			block_iov_fill(iov, n_iov, skip, ctx->cluster + guest % q->cluster_bytes,
+				       map->bytes);
 		return r;
 	case MAP_DATA:
 		return qcow2_data_io(ctx, q->data, BLOCK_READ, map->host, map->bytes, iov, n_iov,
@@ -299,7 +241,7 @@ static int read_mapped(struct qcow2 *q, struct qcow2_ctx *ctx, const struct qcow
 	case MAP_ZERO:
 		break;
 	}
-	iov_zero(iov, n_iov, skip + below, map->bytes - below);
+	block_iov_zero(iov, n_iov, skip + below, map->bytes - below);
 	return r;
 }
 

@@ -319,7 +319,7 @@ static int fill_at_once(struct qcow2 *q, struct qcow2_ctx *ctx, const struct run
 	if (r < 0)
 		return r;
 	all[n++] = (struct iovec){buf, head};
-	n += qcow2_iov_part(iov, n_iov, skip, run->to - run->from, all + n);
+	n += block_iov_part(iov, n_iov, skip, run->to - run->from, all + n);
 	all[n++] = (struct iovec){buf + head, tail};
 	return qcow2_data_io(ctx, q->data, BLOCK_WRITE,
 			     run->host + (run->copy_from - run_start(q, run)),

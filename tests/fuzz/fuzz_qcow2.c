@@ -6,6 +6,7 @@
  */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -34,6 +35,14 @@ static int open_image(struct block **block, int fd, unsigned flags)
 
 	chain.layers[0] =
 	    (struct image_layer){.format = IMAGE_QCOW2, .fd = dup_fd(fd), .data_fd = -1};
+	if (image_chain_open(block, &chain, flags | IMAGE_NO_BACKING, NULL) == 0)
+		return 0;
+	/* It may ask for a data file. */
+	memset(&chain, 0, sizeof(chain));
+	chain.n = 1;
+	chain.layers[0] = (struct image_layer){.format = IMAGE_QCOW2,
+					       .fd = dup_fd(fd),
+					       .data_fd = memfd_create("data", MFD_CLOEXEC)};
 	return image_chain_open(block, &chain, flags | IMAGE_NO_BACKING, NULL);
 }
 

@@ -509,6 +509,8 @@ static int repair(struct check *c)
 	}
 	if (!r)
 		r = qcow2_flush(q);
+	if (!r && q->lazy)
+		r = qcow2_settle_counts(q);
 	if (!r && c->params->fix_errors)
 		r = fix_flags(c);
 	if (!r && c->params->fix_errors)

@@ -20,7 +20,10 @@
  * counted down in memory only after a further sync. Data of a new cluster is
  * written before its L2 entry is changed in memory. So a crash at any moment
  * leaves clusters that are counted but not used, and nothing worse. New L2 tables
- * and refcount blocks are synced before the table above points to them.
+ * and refcount blocks are synced before the table above points to them. Where the image
+ * asks for lazy refcounts its dirty bit is set instead before the first write that would need
+ * counts; they are written when their slices are evicted and when the image is closed,
+ * and found anew when it is opened for writing with the bit still set.
  *
  * Freed clusters. A cluster that lost a reference may still be read or written by
  * a request that looked it up before. Requests count themselves in one of two
@@ -157,6 +160,7 @@ struct qcow2 {
 	uint64_t fresh_from;  /* bytes of the file from here on were never written: they read 0 */
 	uint64_t packed_next; /* where the next compressed cluster may start; 0: anywhere new */
 	struct freed_list freed[2]; /* of this generation, of the one before */
+	bool lazy;		    /* counts may be late on disk: see qcow2_counts_first() */
 	bool unsynced;		    /* written since the last sync of the file */
 	bool broken;		    /* damage was met: no more writing */
 	struct qcow2_snapshot *snapshots;
@@ -193,6 +197,12 @@ static inline uint64_t min_u64(uint64_t a, uint64_t b)
 static inline uint64_t max_u64(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
+}
+
+/* A flush needs to sync the files, and no more. Under lock. */
+static inline bool qcow2_metadata_written(const struct qcow2 *q)
+{
+	return !q->cache.n_dirty[SLICE_L2] && (q->lazy || !q->cache.n_dirty[SLICE_REF]);
 }
 
 /* --- qcow2_header.c --- */
@@ -247,6 +257,14 @@ int qcow2_apply_freed(struct qcow2 *q, bool all);
 int qcow2_meta_read(struct qcow2 *q, void *buf, uint64_t bytes, uint64_t offset);
 int qcow2_meta_write(struct qcow2 *q, const void *buf, uint64_t bytes, uint64_t offset);
 int qcow2_meta_sync(struct qcow2 *q);
+/*
+ * Sees to it that what is written next may rely on the counts as they are in memory: they are
+ * written (and a sync is still due), or, with lazy refcounts, the image says (synced) that
+ * they are to be found anew after a crash.
+ */
+int qcow2_counts_first(struct qcow2 *q);
+/* The counts are on stable storage, and no bit asks for a repair any more. All else is. */
+int qcow2_settle_counts(struct qcow2 *q);
 /* Writes what is dirty in the right order, without the last sync. */
 int qcow2_flush_metadata(struct qcow2 *q);
 /* All that was written before is on stable storage. */

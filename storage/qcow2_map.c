@@ -259,27 +259,34 @@ int qcow2_l2_prepare(struct qcow2 *q, uint64_t cluster)
 	if (old % q->cluster_bytes || (q->l1[l1_index] & QCOW2_L1_RESERVED))
 		return qcow2_damaged(q, "L1 entry", old);
 	r = qcow2_alloc_clusters(q, 1, true, &table, &got);
-	if (!r) {
-		LOCK_SCOPE(&q->lock);
-		r = cluster_set_add(&q->tables, table >> q->cluster_bits);
-	}
 	if (r < 0)
 		return r;
 	qcow2_cache_drop(q, table);
+	pthread_mutex_lock(&q->lock);
+	r = cluster_set_add(&q->tables, table >> q->cluster_bits);
+	pthread_mutex_unlock(&q->lock);
+	if (r < 0)
+		goto unused;
 	/* A shared table may be newer in the cache than on disk. */
-	r = old ? qcow2_flush_metadata(q) : qcow2_cache_write(q, SLICE_REF);
+	r = old ? qcow2_flush_metadata(q) : qcow2_counts_first(q);
 	if (!r)
 		r = write_table(q, old, table);
 	if (!r)
 		r = qcow2_meta_sync(q);
-	if (!r)
-		r = write_l1_entry(q, l1_index, table | QCOW2_COPIED);
+	if (r < 0)
+		goto unused;
+	/* Should that fail, the entry may be on disk all the same: the table rather leaks. */
+	r = write_l1_entry(q, l1_index, table | QCOW2_COPIED);
 	if (r < 0 || !old)
 		return r;
 	/* The old table loses its reference only once the new L1 entry is on disk. */
 	r = qcow2_meta_sync(q);
 	qcow2_cache_drop(q, old);
 	return r ? r : qcow2_free_clusters(q, old, 1, false);
+
+unused:
+	qcow2_free_clusters(q, table, 1, false);
+	return r;
 }
 
 int qcow2_l2_set(struct qcow2 *q, uint64_t cluster, struct l2_entry entry)

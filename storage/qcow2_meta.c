@@ -42,9 +42,25 @@ int qcow2_meta_sync(struct qcow2 *q)
 	return r;
 }
 
-int qcow2_flush_metadata(struct qcow2 *q)
+int qcow2_counts_first(struct qcow2 *q)
+{
+	if (!q->lazy)
+		return qcow2_cache_write(q, SLICE_REF);
+	return q->cache.n_dirty[SLICE_REF] ? qcow2_set_incompatible(q, QCOW2_INCOMPAT_DIRTY, 0) : 0;
+}
+
+int qcow2_settle_counts(struct qcow2 *q)
 {
 	int r = qcow2_cache_write(q, SLICE_REF);
+
+	if (!r)
+		r = qcow2_meta_sync(q);
+	return r ? r : qcow2_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY);
+}
+
+int qcow2_flush_metadata(struct qcow2 *q)
+{
+	int r = qcow2_counts_first(q);
 
 	if (r < 0 || !q->cache.n_dirty[SLICE_L2])
 		return r;

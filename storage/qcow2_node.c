@@ -173,7 +173,7 @@ static bool fast_flush(struct qcow2 *q, struct block_req *req)
 	if (q->external)
 		return false;
 	pthread_mutex_lock(&q->lock);
-	clean = !q->exclusive && !q->cache.n_dirty[SLICE_L2] && !q->cache.n_dirty[SLICE_REF];
+	clean = !q->exclusive && qcow2_metadata_written(q);
 	pthread_mutex_unlock(&q->lock);
 	if (clean)
 		block_forward(q->file, req);
@@ -280,8 +280,8 @@ static void node_close(struct block *block)
 
 	if (!q->readonly && !q->broken) {
 		LOCK_SCOPE(&q->meta);
-		if (!qcow2_flush(q) && !qcow2_apply_freed(q, true))
-			qcow2_flush(q);
+		if (!qcow2_flush(q) && !qcow2_apply_freed(q, true) && !qcow2_flush(q) && q->lazy)
+			qcow2_settle_counts(q);
 	}
 	node_free(q);
 }
@@ -391,6 +391,8 @@ static int load(struct qcow2 *q, const struct qcow2_open_params *params, struct 
 		r = qcow2_l1_load(q, err);
 	if (!r && !q->readonly)
 		r = begin_writing(q, err);
+	if (!r && !q->readonly && !q->checking && q->header.version >= 3)
+		q->lazy = q->header.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS;
 	return r;
 }
 

@@ -99,7 +99,7 @@ static bool find_pieces(struct qcow2 *q, const struct block_req *req, struct pie
 		return false;
 	/* FUA needs the entries on stable storage too. */
 	if (req->op == BLOCK_WRITE && (req->flags & BLOCK_FUA) &&
-	    (q->cache.n_dirty[SLICE_L2] || q->cache.n_dirty[SLICE_REF] || q->external))
+	    (!qcow2_metadata_written(q) || q->external))
 		return false;
 	for (at = 0; at < req->bytes; at += map.bytes) {
 		if (*n == PIECES_MAX ||

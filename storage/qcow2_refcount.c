@@ -160,6 +160,13 @@ static int write_first_counts(struct qcow2 *q, uint64_t offset)
 	return r ? r : qcow2_meta_sync(q);
 }
 
+static void forget_tables(struct qcow2 *q, uint64_t first, uint64_t n)
+{
+	LOCK_SCOPE(&q->lock);
+	while (n--)
+		cluster_set_remove(&q->tables, first + n);
+}
+
 static int add_block(struct qcow2 *q, uint64_t block)
 {
 	uint64_t cluster = block << q->ref_bits;
@@ -177,7 +184,11 @@ static int add_block(struct qcow2 *q, uint64_t block)
 		return r;
 	qcow2_cache_drop(q, offset);
 	r = write_first_counts(q, offset);
-	return r ? r : set_table_entry(q, block, offset);
+	if (!r)
+		r = set_table_entry(q, block, offset);
+	if (r < 0)
+		forget_tables(q, cluster, 1); /* it is tried again at the same place */
+	return r;
 }
 
 /* Sizes for a table that covers itself and its blocks from @start on, and @cluster. */
@@ -244,9 +255,13 @@ static int use_new_table(struct qcow2 *q, uint64_t *table, uint64_t entries, uin
 	pthread_mutex_unlock(&q->lock);
 	r = qcow2_header_update(q);
 	if (r < 0) {
-		LOCK_SCOPE(&q->lock);
+		pthread_mutex_lock(&q->lock);
 		q->header.reftable_offset = old.reftable_offset;
 		q->header.reftable_clusters = old.reftable_clusters;
+		pthread_mutex_unlock(&q->lock);
+		/* Which of the two is on disk is not known, unless the old one can be written. */
+		if (qcow2_header_update(q) < 0)
+			q->broken = true;
 		return r;
 	}
 	free(q->reftable);
@@ -277,19 +292,21 @@ static int grow_table(struct qcow2 *q, uint64_t cluster)
 	if (!table)
 		return -ENOMEM;
 	memcpy(table, q->reftable, (size_t)q->reftable_entries * 8);
-	for (i = 0; i < n_blocks; i++) {
+	for (i = 0, r = 0; i < n_blocks && !r; i++) {
 		LOCK_SCOPE(&q->lock);
 		table[(start >> q->ref_bits) + i] = (start + i) << q->cluster_bits;
-		if (cluster_set_add(&q->tables, start + i) < 0)
-			return -ENOMEM;
+		r = cluster_set_add(&q->tables, start + i);
 	}
-	r = write_new_blocks(q, start, n_blocks, n_blocks + table_clusters);
+	if (!r)
+		r = write_new_blocks(q, start, n_blocks, n_blocks + table_clusters);
 	if (!r)
 		r = write_new_table(q, table, entries, offset);
 	if (!r)
 		r = use_new_table(q, table, entries, offset);
 	if (!r)
 		take_ptr(table);
+	else
+		forget_tables(q, start, n_blocks);
 	return r;
 }
 

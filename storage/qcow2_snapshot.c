@@ -433,7 +433,7 @@ static int settle(struct qcow2 *q)
 		r = qcow2_apply_freed(q, true);
 	if (!r)
 		r = qcow2_flush(q);
-	return r ? r : qcow2_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY);
+	return r ? r : qcow2_settle_counts(q);
 }
 
 /* Ends an operation that began with qcow2_begin_exclusive(). */

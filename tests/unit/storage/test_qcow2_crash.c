@@ -2,11 +2,13 @@
 /*
  * A crash at any write. Every change that an image makes to its file is recorded
  * while random requests run; then the file is built again as it may look after a
- * crash (all writes up to the last sync, and any of those after it, or torn
- * ones), opened, checked, and compared with what had been flushed.
+ * crash: every prefix of the changes; and at each sync, all those before the sync before it
+ * with each subset of those between (where they are many: with many subsets, and with
+ * some of them torn). Each is opened, checked, and compared with what had been flushed.
  *
  * And the other way: the file refuses one write, or all from one on, with EIO or
- * ENOSPC; the image must come out of it without corruption.
+ * ENOSPC, each in turn; or reads, writes and syncs fail at random. The image must come out
+ * of it without corruption, and what was written without an error is there.
  */
 #include "tests/unit/storage/storage_test.h"
 
@@ -23,7 +25,7 @@
 #define SECTOR	 512u
 #define SECTORS	 (DISK / SECTOR)
 #define REQUESTS 60
-#define CRASHES	 120
+#define SUBSETS	 24 /* of the changes between two syncs, where there are more */
 
 struct change {
 	enum block_op op;
@@ -54,6 +56,7 @@ struct run {
 	int fail_code;
 	bool fail_on; /* and all after it */
 	int seen;
+	unsigned dirty; /* crashed files whose header asks for a repair */
 };
 
 static uint8_t *gather(const struct block_req *req)
@@ -193,26 +196,15 @@ static void apply_change(int fd, const struct change *c, uint64_t bytes)
 	}
 }
 
-/* The file as a crash right before change @n may leave it. */
-static int crashed_file(struct run *run, unsigned n, bool reorder)
+/* The file as all changes up to @n leave it. */
+static int crashed_file(const struct run *run, unsigned n)
 {
 	int fd = memfd_create("crashed", MFD_CLOEXEC);
-	unsigned i, synced = 0;
+	unsigned i;
 
 	assert_int_equal(pwrite(fd, run->before, run->before_bytes, 0), run->before_bytes);
 	for (i = 0; i < n; i++)
-		if (run->log[i].op == BLOCK_FLUSH)
-			synced = i;
-	for (i = 0; i < n; i++) {
-		const struct change *c = &run->log[i];
-		uint64_t bytes = c->bytes;
-
-		if (reorder && i > synced && test_random(&run->random) % 3 == 0)
-			continue; /* never reached the disk */
-		if (reorder && i > synced && test_random(&run->random) % 8 == 0)
-			bytes = bytes / 2 / SECTOR * SECTOR; /* half of it did */
-		apply_change(fd, c, bytes);
-	}
+		apply_change(fd, &run->log[i], run->log[i].bytes);
 	return fd;
 }
 
@@ -279,12 +271,56 @@ static void free_run(struct run *run)
 	free(run->shadow);
 }
 
+/* Whatever it looks like, it has to be good. */
+static void judge(struct run *run, int fd, unsigned n)
+{
+	uint8_t incompatible;
+
+	assert_int_equal(pread(fd, &incompatible, 1, 79), 1);
+	run->dirty += incompatible & 1;
+	check_contents(run, fcntl(fd, F_DUPFD_CLOEXEC, 3), n);
+	check_file(fd, true);
+}
+
+/* Of the changes from @from to @to, those that @subset says reached the disk; @tear: some by half.
+ */
+static void crash_with(struct run *run, unsigned from, unsigned to, uint64_t subset, bool tear)
+{
+	int fd = crashed_file(run, from);
+	unsigned i;
+
+	for (i = from; i < to; i++) {
+		uint64_t bytes = run->log[i].bytes;
+
+		if (!(subset >> ((i - from) % 64) & 1))
+			continue;
+		if (tear && test_random(&run->random) % 4 == 0)
+			bytes = bytes / 2 / SECTOR * SECTOR;
+		apply_change(fd, &run->log[i], bytes);
+	}
+	judge(run, fd, to);
+}
+
+/* No sync is between the two. */
+static void crash_between_syncs(struct run *run, unsigned from, unsigned to)
+{
+	unsigned i, n = to - from;
+
+	if (n < 5)
+		for (i = 0; i < 1u << n; i++)
+			crash_with(run, from, to, i, false);
+	for (i = 0; i < SUBSETS && n >= 5; i++)
+		crash_with(run, from, to,
+			   (uint64_t)test_random(&run->random) << 32 | test_random(&run->random),
+			   i % 2);
+}
+
 static void crash_everywhere(const struct image_create *create, bool snapshots)
 {
 	struct run run = {.create = *create, .random = create->cluster_bytes + snapshots};
 	struct block_fault_plan plan = {record, &run};
 	struct block *block;
-	unsigned i;
+	unsigned i, synced = 0;
 	int fd;
 
 	run.create.format = IMAGE_QCOW2;
@@ -297,14 +333,20 @@ static void crash_everywhere(const struct image_create *create, bool snapshots)
 	assert_int_equal(open_over(&block, fd, &plan, 0), 0);
 	assert_int_equal(workload(&run, block, snapshots), 0);
 	block_close(block);
-	for (i = 0; i < CRASHES; i++) {
-		unsigned n = run.n_log * i / CRASHES;
-
-		fd = crashed_file(&run, n, i % 2);
-		if (!snapshots)
-			check_contents(&run, fcntl(fd, F_DUPFD_CLOEXEC, 3), n);
-		check_file(fd, snapshots);
+	for (i = 0; i <= run.n_log; i++) {
+		judge(&run, crashed_file(&run, i), i);
+		if (i == run.n_log || run.log[i].op != BLOCK_FLUSH)
+			continue;
+		crash_between_syncs(&run, synced, i);
+		synced = i + 1;
 	}
+	if (getenv("TEST_VERBOSE"))
+		print_message("%u changes\n", run.n_log);
+	/* Lazy counts are late most of the time, others only while a snapshot comes or goes. */
+	if (create->lazy_refcounts)
+		assert_true(run.dirty > run.n_log / 2);
+	else if (!snapshots)
+		assert_int_equal(run.dirty, 0);
 	free_run(&run);
 }
 
@@ -333,6 +375,15 @@ static void crash_subclusters(void **state)
 			 false);
 }
 
+static void crash_lazy_counts(void **state)
+{
+	const struct image_create how = {.cluster_bytes = 4096, .lazy_refcounts = true};
+
+	(void)state;
+	crash_everywhere(&how, false);
+	crash_everywhere(&how, true);
+}
+
 static void crash_snapshots(void **state)
 {
 	(void)state;
@@ -341,11 +392,12 @@ static void crash_snapshots(void **state)
 
 /* --- refused writes --------------------------------------------------------------------------- */
 
-static void fail_everywhere(uint32_t cluster, int code, bool on)
+static void fail_everywhere(const struct image_create *create, int code, bool on)
 {
+	bool all = false;
 	int at;
 
-	for (at = 0; at < 400; at += 3) {
+	for (at = 0; !all; at++) {
 		if (getenv("TEST_VERBOSE"))
 			print_message("change %d fails\n", at);
 		struct run run = {.random = 99, .fail_at = at, .fail_code = code, .fail_on = on};
@@ -353,8 +405,9 @@ static void fail_everywhere(uint32_t cluster, int code, bool on)
 		struct block *block;
 		int fd, r;
 
-		run.create = (struct image_create){
-		    .format = IMAGE_QCOW2, .bytes = DISK, .cluster_bytes = cluster};
+		run.create = *create;
+		run.create.format = IMAGE_QCOW2;
+		run.create.bytes = DISK;
 		run.shadow = calloc(1, DISK);
 		fd = make_file(&run);
 		r = open_over(&block, fcntl(fd, F_DUPFD_CLOEXEC, 3), &plan, 0);
@@ -363,26 +416,123 @@ static void fail_everywhere(uint32_t cluster, int code, bool on)
 			block_close(block);
 		}
 		check_file(fd, true);
+		all = run.seen <= at; /* it did not come to that any more */
 		free_run(&run);
 	}
+	assert_true(at > 100);
 }
 
 static void one_write_fails(void **state)
 {
 	(void)state;
-	fail_everywhere(4096, -EIO, false);
+	fail_everywhere(&(struct image_create){.cluster_bytes = 4096}, -EIO, false);
+	fail_everywhere(&(struct image_create){.cluster_bytes = 4096, .lazy_refcounts = true}, -EIO,
+			false);
 }
 
 static void no_space_any_more(void **state)
 {
 	(void)state;
-	fail_everywhere(4096, -ENOSPC, true);
+	fail_everywhere(&(struct image_create){.cluster_bytes = 4096}, -ENOSPC, true);
+	fail_everywhere(&(struct image_create){.cluster_bytes = 16 << 10, .extended_l2 = true},
+			-ENOSPC, true);
+	fail_everywhere(&(struct image_create){.cluster_bytes = 4096, .lazy_refcounts = true},
+			-ENOSPC, true);
 }
 
 static void torn_and_gone(void **state)
 {
 	(void)state;
-	fail_everywhere(64 << 10, BLOCK_FAULT_TEAR, false);
+	fail_everywhere(&(struct image_create){.cluster_bytes = 64 << 10}, BLOCK_FAULT_TEAR, false);
+}
+
+/* --- errors at random ------------------------------------------------------------------------- */
+
+static int fail_at_random(void *arg, const struct block_req *req)
+{
+	struct run *run = arg;
+
+	(void)req;
+	return run->fail_on && test_random(&run->random) % 40 == 0 ? run->fail_code : 0;
+}
+
+/* What failed leaves its sectors as they may be; all others are as the shadow has them. */
+static void random_requests_with_errors(struct run *run, struct block *block, bool *unknown)
+{
+	struct block_queue *queue;
+	unsigned i, k, failed = 0;
+
+	assert_int_equal(block_queue_new_sync(&queue, NULL), 0);
+	for (i = 0; i < 4 * REQUESTS; i++) {
+		uint64_t bytes = (1 + test_random(&run->random) % 40) * SECTOR;
+		uint64_t first = test_random(&run->random) % (SECTORS - bytes / SECTOR + 1);
+		_cleanup_free_ uint8_t *buf = malloc(bytes);
+		bool zero = test_random(&run->random) % 5 == 0;
+		int r;
+
+		test_fill(buf, bytes, &run->random);
+		if (zero)
+			memset(buf, 0, bytes);
+		r = zero ? block_zero(queue, block, first * SECTOR, bytes, i & BLOCK_UNMAP)
+			 : block_pwrite(queue, block, buf, bytes, first * SECTOR);
+		failed += r < 0;
+		memcpy(run->shadow + first * SECTOR, buf, bytes);
+		for (k = 0; k < bytes / SECTOR; k++)
+			unknown[first + k] = r < 0;
+		if (i % 16 == 0)
+			block_flush(queue, block);
+	}
+	assert_true(failed > 0 && failed < i / 2);
+	run->fail_on = false;
+	assert_int_equal(block_flush(queue, block), 0);
+	block_queue_free(queue);
+}
+
+static void errors_at_random(const struct image_create *create, uint64_t seed)
+{
+	struct run run = {.create = *create, .random = seed, .fail_code = -EIO};
+	struct block_fault_plan plan = {fail_at_random, &run};
+	_cleanup_free_ uint8_t *disk = malloc(DISK);
+	_cleanup_free_ bool *unknown = calloc(SECTORS, sizeof(bool));
+	struct block_queue *queue;
+	struct block *block;
+	unsigned i;
+	int fd;
+
+	run.create.format = IMAGE_QCOW2;
+	run.create.bytes = DISK;
+	run.shadow = calloc(1, DISK);
+	fd = make_file(&run);
+	assert_int_equal(open_over(&block, fcntl(fd, F_DUPFD_CLOEXEC, 3), &plan, 0), 0);
+	run.fail_on = true;
+	random_requests_with_errors(&run, block, unknown);
+	block_close(block);
+	assert_int_equal(block_queue_new_sync(&queue, NULL), 0);
+	assert_int_equal(
+	    open_over(&block, fcntl(fd, F_DUPFD_CLOEXEC, 3), NULL, QCOW2_OPEN_READONLY), 0);
+	assert_int_equal(block_pread(queue, block, disk, DISK, 0), 0);
+	for (i = 0; i < SECTORS; i++)
+		if (!unknown[i])
+			assert_memory_equal(disk + i * SECTOR, run.shadow + i * SECTOR, SECTOR);
+	block_close(block);
+	block_queue_free(queue);
+	check_file(fd, false);
+	free_run(&run);
+}
+
+static void now_and_then_an_error(void **state)
+{
+	uint64_t seed;
+
+	(void)state;
+	for (seed = 1; seed <= 20; seed++) {
+		errors_at_random(&(struct image_create){.cluster_bytes = 512}, seed);
+		errors_at_random(&(struct image_create){.cluster_bytes = 4096}, seed);
+		errors_at_random(
+		    &(struct image_create){.cluster_bytes = 16 << 10, .extended_l2 = true}, seed);
+		errors_at_random(
+		    &(struct image_create){.cluster_bytes = 4096, .lazy_refcounts = true}, seed);
+	}
 }
 
 /* On a device that is too small for its disk: ENOSPC at its end, and nothing else. */
@@ -413,8 +563,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(crash_small_clusters), cmocka_unit_test(crash_default),
 	    cmocka_unit_test(crash_wide_counts),    cmocka_unit_test(crash_subclusters),
-	    cmocka_unit_test(crash_snapshots),	    cmocka_unit_test(one_write_fails),
-	    cmocka_unit_test(no_space_any_more),    cmocka_unit_test(torn_and_gone),
+	    cmocka_unit_test(crash_snapshots),	    cmocka_unit_test(crash_lazy_counts),
+	    cmocka_unit_test(one_write_fails),	    cmocka_unit_test(no_space_any_more),
+	    cmocka_unit_test(torn_and_gone),	    cmocka_unit_test(now_and_then_an_error),
 	    cmocka_unit_test(full_device),
 	};
 

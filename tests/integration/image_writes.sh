@@ -38,6 +38,22 @@ for cluster in 512 4k 64k 2M; do
 	done
 done
 
+note "lazy refcounts: dirty while it is written, counted when it is closed, or after a crash"
+dirty() { echo $(($(od -An -tu1 -j79 -N1 "$1") & 1)); }
+for how in cluster=4k extended_l2=1; do
+	rm -f s.raw && truncate -s 8M s.raw
+	"$FVIMG" create qcow2 l.qcow2 8M lazy=1 $how
+	"$FVIMG" write qcow2 l.qcow2 3 200 shadow=s.raw flush=13
+	judge s.raw l.qcow2 "lazy $how"
+	is "$(dirty l.qcow2)" 0 "the dirty bit after closing"
+	"$FVIMG" write qcow2 l.qcow2 4 200 shadow=s.raw flush=13 abort=1
+	is "$(dirty l.qcow2)" 1 "the dirty bit after a crash"
+	cp l.qcow2 theirs.qcow2
+	"$FVIMG" write qcow2 l.qcow2 5 50 shadow=s.raw && judge s.raw l.qcow2 "lazy $how, opened dirty"
+	qemu-img check -q -r all theirs.qcow2 >check.log 2>&1 || fail "$(tail -n 3 check.log)"
+	"$FVIMG" check theirs.qcow2 >check.log || fail "$(tail -n 3 check.log)"
+done
+
 note "past the page cache"
 for cluster in 512 64k; do
 	rm -f s.raw && truncate -s 8M s.raw

@@ -13,8 +13,9 @@
  *   fvimg info FILE
  *   fvimg open FORMAT FILE                  opens it for reading, no more
  *   fvimg locked write|read FILE COMMAND…   runs it while holding the lock
- *   fvimg write FORMAT FILE SEED COUNT [shadow=RAW async=1 direct=1 flush=N max=N]
- *                random writes, zeroes and discards, done alike to the raw file
+ *   fvimg write FORMAT FILE SEED COUNT [shadow=RAW async=1 direct=1 flush=N max=N abort=1]
+ *                random writes and zeroes, done alike to the raw file; with abort the
+ *                image is not closed after the last flush
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -416,6 +417,8 @@ static int do_write(char **a)
 	block_queue_drain(w.queue);
 	if (block_flush(w.queue, w.block) < 0)
 		die("flush");
+	if (option_number("abort"))
+		_exit(0);
 	block_queue_free(w.queue);
 	block_close(w.block);
 	for (i = 0; i < SLOTS; i++)

@@ -31,6 +31,7 @@ Q        := $(if $(V),,@)
 
 DAEMON_PKGS := fuse3 libconfig liburing libzstd zlib
 VMM_PKGS    := libzstd liblzma liblz4 zlib liburing
+NBD_PKGS    := libnbd
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror
 CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -Isrc -DFILEVISOR_LIBEXEC='"$(LIBEXEC)"'
 CFLAGS   ?= -O2 -g
@@ -46,6 +47,7 @@ endif
 PKG_CFLAGS  := $(shell pkg-config --cflags $(DAEMON_PKGS) $(VMM_PKGS) 2>/dev/null)
 DAEMON_LIBS := $(shell pkg-config --libs $(DAEMON_PKGS) 2>/dev/null)
 VMM_LIBS    := $(shell pkg-config --libs $(VMM_PKGS) 2>/dev/null)
+NBD_LIBS    := $(shell pkg-config --libs $(NBD_PKGS) 2>/dev/null)
 
 objects   = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 UTIL_SRC    := $(wildcard src/util/*.c)
@@ -53,16 +55,17 @@ MODEL_SRC   := $(filter-out src/main.c,$(wildcard src/*.c))
 FSAPI_SRC   := $(wildcard fsapi/*.c)
 VMM_SRC     := $(filter-out vmm/main.c,$(wildcard vmm/*.c))
 STORAGE_SRC := $(wildcard storage/*.c)
+NBD_SRC     := $(filter-out storage/nbd/main.c,$(wildcard storage/nbd/*.c))
 NET_SRC     := $(wildcard net/*.c)
 UNIT_SRC    := $(wildcard tests/unit/*/test_*.c tests/unit/test_*.c)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
 TOOL_SRC    := $(wildcard tests/tools/*.c)
 BENCH_SRC   := $(wildcard tests/bench/*.c)
-ALL_C       := $(sort $(wildcard src/*.[ch] src/util/*.[ch] fsapi/*.[ch] vmm/*.[ch] storage/*.[ch] net/*.[ch] \
+ALL_C       := $(sort $(wildcard src/*.[ch] src/util/*.[ch] fsapi/*.[ch] vmm/*.[ch] storage/*.[ch] storage/*/*.[ch] net/*.[ch] \
 		tests/*/*.[ch] tests/*/*/*.[ch]))
 
-ARCHIVES := $(foreach l,model fsapi vmm storage net util,$(BUILD)/lib/lib$(l).a)
-PROGRAMS := $(BUILD)/filevisord $(BUILD)/filevisor-vmm
+ARCHIVES := $(foreach l,model fsapi vmm nbd storage net util,$(BUILD)/lib/lib$(l).a)
+PROGRAMS := $(BUILD)/filevisord $(BUILD)/filevisor-vmm $(BUILD)/filevisor-nbd
 UNIT_BIN := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
 FUZZ_BIN := $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRC))
 TOOL_BIN := $(patsubst %.c,$(BUILD)/%,$(TOOL_SRC) $(BENCH_SRC))
@@ -89,6 +92,7 @@ $(eval $(call archive,model,$(MODEL_SRC)))
 $(eval $(call archive,fsapi,$(FSAPI_SRC)))
 $(eval $(call archive,vmm,$(VMM_SRC)))
 $(eval $(call archive,storage,$(STORAGE_SRC)))
+$(eval $(call archive,nbd,$(NBD_SRC)))
 $(eval $(call archive,net,$(NET_SRC)))
 
 lib = $(patsubst %,$(BUILD)/lib/lib%.a,$(1))
@@ -101,9 +105,14 @@ $(BUILD)/filevisor-vmm: $(call objects,vmm/main.c) $(call lib,vmm storage net ut
 	$(if $(V),,@echo "  LINK    $@")
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(VMM_LIBS)
 
+# The only program that knows libnbd.
+$(BUILD)/filevisor-nbd: $(call objects,storage/nbd/main.c) $(call lib,nbd util)
+	$(if $(V),,@echo "  LINK    $@")
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(NBD_LIBS)
+
 # --- tests -----------------------------------------------------------------------------
 
-$(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(call lib,fsapi model vmm storage net util)
+$(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(call lib,fsapi model vmm nbd storage net util)
 	$(if $(V),,@echo "  LINK    $@")
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
@@ -181,6 +190,7 @@ tidy:
 install: all
 	install -D -m 755 $(BUILD)/filevisord $(DESTDIR)$(SBINDIR)/filevisord
 	install -D -m 755 $(BUILD)/filevisor-vmm $(DESTDIR)$(LIBEXEC)/filevisor-vmm
+	install -D -m 755 $(BUILD)/filevisor-nbd $(DESTDIR)$(LIBEXEC)/filevisor-nbd
 	install -D -m 644 src/filevisord.8 $(DESTDIR)$(MANDIR)/man8/filevisord.8
 	install -D -m 644 fsapi/filevisor.7 $(DESTDIR)$(MANDIR)/man7/filevisor.7
 	install -D -m 644 README.md $(DESTDIR)$(DOCDIR)/README.md

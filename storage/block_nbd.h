@@ -12,13 +12,14 @@
 
 struct block_nbd_params {
 	uint64_t bytes; /* size of the export */
-	uint32_t flags; /* its transmission flags (NBD_FLAG_…) */
+	uint32_t flags; /* as nbd_attach() gave them (struct nbd_link) */
 	bool readonly;
 };
 
 /*
- * A node over @fd, which it takes, also on error. Makes a thread. Once the other end is gone every
- * request fails with -EIO.
+ * A node over @fd, a stream socket, which it takes, also on error. Makes a thread. Once the
+ * other end is gone, or says what it may not, every request fails with -EIO. -EINVAL for a
+ * size or flags that cannot be, -EROFS where it is to be written and the flags forbid it.
  */
 int block_nbd_open(struct block **block, int fd, const struct block_nbd_params *params,
 		   struct err *err);

@@ -8,6 +8,7 @@
  * for it, and can be cancelled.
  */
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "util/cancel.h"
@@ -15,6 +16,7 @@
 #include "util/rights.h"
 
 #define NBD_EXPORT_MAX 255 /* bytes of a name that we take */
+#define NBD_URI_MAX    1024
 
 struct nbd_export {
 	char name[NBD_EXPORT_MAX + 1];
@@ -24,19 +26,27 @@ struct nbd_export {
 
 /* 0, or -EINVAL with words: whether @uri is one that we take. Opens nothing. */
 int nbd_uri_check(const char *uri, struct err *err);
-/* The server's exports; caller frees. -ECONNREFUSED, -ETIMEDOUT, -ECANCELED, … with words. */
+/*
+ * The server's exports, in its order; caller frees. Where @uri names an export itself, that
+ * one alone. Left out: those whose name is longer than we take or has control characters, and
+ * those that the server lists and will not open. -ECONNREFUSED, -ETIMEDOUT, -ECANCELED, …
+ * with words. @cancel may be NULL.
+ */
 int nbd_list(const char *program, const char *uri, const struct rights *rights,
 	     struct cancel *cancel, struct nbd_export **exports, size_t *n, struct err *err);
 
 struct nbd_link {
 	int fd; /* for block_nbd_open(), here or in another process. The caller's */
 	uint64_t bytes;
-	uint32_t flags;
+	uint32_t flags; /* NBD's transmission flags, and more in the upper half: hand them on */
 };
 
 /*
- * Connects to an export. The process ends when the last copy of the descriptor is closed; it
+ * Connects to an export (of @uri's own name if @export is NULL). The process ends when the
+ * last copy of the descriptor is closed, or once it has flushed what it wrote then; it
  * reconnects by itself whenever the server comes back. @program: path of filevisor-nbd.
+ * -ENOENT: no such export; -EROFS: to be written, and the server does not let us; otherwise
+ * as nbd_list().
  */
 int nbd_attach(const char *program, const char *uri, const char *export,
 	       const struct rights *rights, bool readonly, struct cancel *cancel,

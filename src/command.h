@@ -42,6 +42,7 @@ struct command {
 	bool op;	   /* one at a time on a subject (of a machine: holds machine.op) */
 	bool needs_vmm;	   /* allowed only while there is one */
 	bool needs_no_vmm; /* ... while there is none */
+	bool ends_start;   /* allowed also while a machine's start opens its files */
 	unsigned min_args, max_args;
 	/* Whether the arguments make sense: 0, -EINVAL, -ERANGE. NULL: any do. */
 	int (*check)(struct command_call *call, struct err *err);

@@ -24,6 +24,8 @@ static bool alive(const struct subject *s)
 /* Under m->lock: whether the state permits it. */
 static bool permitted(const struct machine *m, const struct command *c)
 {
+	if (c->ends_start && m->starting)
+		return true;
 	if (c->needs_no_vmm && m->vmm)
 		return false;
 	return c->states & IN(m->state) &&

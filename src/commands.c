@@ -181,6 +181,7 @@ const struct command machine_commands[] = {
      .states =
 	 IN(MACHINE_STARTING) | IN(MACHINE_RUNNING) | IN(MACHINE_PAUSED) | IN(MACHINE_CRASHED),
      .needs_vmm = true,
+     .ends_start = true,
      .run = lifecycle_kill},
     {.name = "reset",
      .usage = "reset",

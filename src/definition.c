@@ -234,6 +234,7 @@ struct definition *definition_copy(const struct definition *from)
 
 		memcpy(d->name, from->disks[i].name, sizeof(d->name));
 		d->format_given = true; /* it was settled when it came */
+		d->bytes_seen = 0;
 		if (values_copy(&d->values, &from->disks[i].values, disk_keys, n_disk_keys) < 0)
 			return NULL;
 	}

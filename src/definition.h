@@ -34,7 +34,8 @@ struct disk_values {
 
 struct disk {
 	char name[DISK_NAME_MAX + 1];
-	bool format_given; /* by who made this definition: it is not to be looked at */
+	bool format_given;   /* by who made this definition: it is not to be looked at */
+	uint64_t bytes_seen; /* size of the source, where it was looked at for this definition */
 	struct disk_values values;
 };
 

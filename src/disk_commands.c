@@ -5,9 +5,112 @@
 #include <string.h>
 
 #include "command.h"
+#include "disk.h"
 #include "util/cleanup.h"
+#include "util/size.h"
 
-static const struct command disk_commands[] = {};
+#define STILL (IN(MACHINE_DEFINED) | IN(MACHINE_STOPPED) | IN(MACHINE_CRASHED) | IN(MACHINE_SAVED))
+#define LIVE  (IN(MACHINE_RUNNING) | IN(MACHINE_PAUSED))
+
+static int check_detach(struct command_call *call, struct err *err)
+{
+	if (call->n_args && strcmp(call->args[0], "force") != 0)
+		return err_set(err, -EINVAL, "usage: %s", call->command->usage);
+	return 0;
+}
+
+static int check_resize(struct command_call *call, struct err *err)
+{
+	uint64_t bytes;
+	int r = size_parse(call->args[0], &bytes);
+
+	if (r == -ERANGE)
+		return err_set(err, r, "%.40s is too large", call->args[0]);
+	if (r < 0)
+		return err_set(err, r, "'%.40s' is not a size (bytes, or as 10G)", call->args[0]);
+	if (bytes == 0 || bytes % 512)
+		return err_set(err, -EINVAL, "a disk has whole sectors of 512 bytes");
+	if (call->n_args > 1 && strcmp(call->args[1], "shrink") != 0)
+		return err_set(err, -EINVAL, "usage: %s", call->command->usage);
+	return 0;
+}
+
+static int run_attach(struct model *model, struct machine *m, struct command_call *call,
+		      const struct caller *caller, struct err *err)
+{
+	(void)model;
+	return disk_attach(m, call->subject.disk, caller->cancel, err);
+}
+
+static int run_detach(struct model *model, struct machine *m, struct command_call *call,
+		      const struct caller *caller, struct err *err)
+{
+	(void)model;
+	return disk_detach(m, call->subject.disk, call->n_args > 0, caller->cancel, err);
+}
+
+static int run_eject(struct model *model, struct machine *m, struct command_call *call,
+		     const struct caller *caller, struct err *err)
+{
+	(void)model;
+	return machine_disk_source_set(m, call->subject.disk, "", NULL, caller, err);
+}
+
+static int run_change(struct model *model, struct machine *m, struct command_call *call,
+		      const struct caller *caller, struct err *err)
+{
+	(void)model;
+	return machine_disk_source_set(m, call->subject.disk, call->args[0],
+				       call->n_args > 1 ? call->args[1] : NULL, caller, err);
+}
+
+static int run_resize(struct model *model, struct machine *m, struct command_call *call,
+		      const struct caller *caller, struct err *err)
+{
+	uint64_t bytes = 0;
+
+	(void)model;
+	size_parse(call->args[0], &bytes); /* checked before */
+	return disk_resize(m, call->subject.disk, bytes, call->n_args > 1, caller, err);
+}
+
+static const struct command disk_commands[] = {
+    {.name = "attach",
+     .usage = "attach",
+     .help = "plug it into the guest that runs",
+     .states = LIVE,
+     .needs_vmm = true,
+     .run = run_attach},
+    {.name = "detach",
+     .usage = "detach [force]",
+     .help = "unplug it until the next start or `attach`; the guest is asked first, unless forced",
+     .states = LIVE,
+     .needs_vmm = true,
+     .max_args = 1,
+     .check = check_detach,
+     .run = run_detach},
+    {.name = "eject",
+     .usage = "eject",
+     .help = "take the medium away; the device stays, without a source",
+     .states = STILL | LIVE,
+     .run = run_eject},
+    {.name = "change",
+     .usage = "change SOURCE [FORMAT]",
+     .help = "another medium, as writing source (and format) does",
+     .states = STILL | LIVE,
+     .min_args = 1,
+     .max_args = 2,
+     .run = run_change},
+    {.name = "resize",
+     .usage = "resize SIZE [shrink]",
+     .help = "another size, which a running guest is told; smaller only where you say so",
+     .states = STILL | LIVE,
+     .op = true,
+     .min_args = 1,
+     .max_args = 2,
+     .check = check_resize,
+     .run = run_resize},
+};
 static const size_t n_disk_commands = nitems(disk_commands);
 
 /* --- the subject ---------------------------------------------------------------------------- */

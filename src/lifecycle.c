@@ -37,9 +37,11 @@ static int kill_starting(struct machine *m, struct err *err)
 	int r = 0;
 
 	m->killed = true;
+	if (m->starting)
+		cancel_request(m->starting);
 	if (m->vmm)
 		vmm_kill(m->vmm);
-	while (r == 0 && m->state == MACHINE_STARTING && m->killed)
+	while (r == 0 && m->starting && m->killed)
 		r = machine_wait(m, &deadline);
 	return r < 0 ? err_set(err, r, "it is still being killed") : 0;
 }
@@ -52,8 +54,12 @@ int lifecycle_kill(struct model *model, struct machine *m, struct command_call *
 
 	(void)model, (void)call, (void)caller;
 	LOCK_SCOPE(&m->lock);
-	if (m->state == MACHINE_STARTING)
-		return kill_starting(m, err);
+	if (m->starting) {
+		int r = kill_starting(m, err);
+
+		if (r < 0 || !m->vmm || !m->killed)
+			return r;
+	}
 	if (!m->vmm)
 		return err_set(err, -EBUSY, "it has ended meanwhile");
 	vmm = vmm_get(m->vmm);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "disk.h"
 #include "model_int.h"
 #include "stats.h"
 #include "util/cleanup.h"
@@ -87,6 +88,7 @@ void machine_put(struct machine *m)
 		free(m->modes[i].path);
 	free(m->modes);
 	free(m->error.text);
+	disk_sizes_free(m);
 	counters_free(m->last_counters);
 	pthread_cond_destroy(&m->cond);
 	pthread_mutex_destroy(&m->lock);

@@ -123,6 +123,18 @@ int machine_disk_command_run(struct machine *m, const char *disk, const char *li
 			     const struct caller *caller, struct err *err);
 void machine_disk_command_list(struct machine *m, const char *disk, struct strbuf *sb);
 void machine_disk_command_help(struct strbuf *sb);
+/*
+ * `source` and, unless it is NULL, `format` in one: a guest that runs has other contents then (""
+ * for @source: none). As machine_disk_key_store().
+ */
+int machine_disk_source_set(struct machine *m, const char *disk, const char *source,
+			    const char *format, const struct caller *caller, struct err *err);
+/*
+ * Another size for the disk that a running machine has; what is new reads as zeroes, and the
+ * guest is told. 0: takes over the size that its storage has now. -EBUSY where no VMM has it.
+ */
+int machine_disk_resize(struct machine *m, const char *disk, uint64_t bytes, struct cancel *cancel,
+			struct err *err);
 /* attached, waiting (the guest was asked to let go), ejected, detached (no VMM has it) */
 int machine_disk_state_show(struct machine *m, const char *disk, struct strbuf *sb);
 

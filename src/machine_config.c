@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model_int.h"
+#include "disk.h"
 #include "paths.h"
 #include "util/cleanup.h"
 
@@ -18,7 +18,8 @@ struct edit {
 	const struct config_key *key;
 	const char *disk; /* whose key, or which to add or remove */
 	const char *text;
-	size_t len; /* of a whole config */
+	size_t len;	    /* of a whole config */
+	const char *format; /* beside a source; NULL: not given */
 	int (*apply)(const struct edit *e, struct definition **def, struct err *err);
 };
 
@@ -126,6 +127,18 @@ static bool same_disks(const struct definition *a, const struct definition *b)
 	return same;
 }
 
+/* Whether nothing differs that a VMM is told of at once. */
+static bool same_live(const struct definition *a, const struct definition *b)
+{
+	bool same = same_disks(a, b);
+
+	for (size_t d = 0; same && d < a->n_disks; d++)
+		for (size_t i = 0; same && i < n_disk_keys; i++)
+			same = disk_keys[i].needs_restart ||
+			       value_equal(&a->disks[d].values, &b->disks[d].values, &disk_keys[i]);
+	return same;
+}
+
 static bool same_definition(const struct definition *a, const struct definition *b)
 {
 	bool same = same_disks(a, b);
@@ -153,17 +166,22 @@ static struct timespec *disk_times(struct machine *m, const struct definition *d
 }
 
 /* Under m->edit: whether it may change now, and from @old as was thought. */
-static int may_change(struct machine *m, const struct definition *old, const struct definition *def,
-		      struct err *err)
+static int may_change(struct machine *m, const struct disk_steps *live,
+		      const struct definition *old, const struct definition *def, struct err *err)
 {
 	LOCK_SCOPE(&m->lock);
 	if (!m->alive)
 		return err_set(err, -ENOENT, "the machine is gone");
 	if (m->def != old)
 		return -EAGAIN;
-	if ((m->vmm || m->state == MACHINE_STARTING) && !same_disks(old, def))
-		return err_set(err, -EBUSY, "disks cannot come or go while the machine is %s",
-			       machine_state_name(m->state));
+	if (same_live(old, def))
+		return 0;
+	if (m->starting)
+		return err_set(err, -EBUSY, "the machine is being started");
+	if (!live && m->vmm)
+		return -EAGAIN; /* it has just started: told what changes */
+	if (!live && m->disks_busy)
+		return err_set(err, -EBUSY, "another change of its disks is under way");
 	return 0;
 }
 
@@ -195,8 +213,45 @@ static int commit(struct machine *m, struct definition *def, const struct caller
 	return 0;
 }
 
+/* Under no lock: what was seen of the sources that are new. */
+static void note_sizes(struct machine *m, const struct definition *def)
+{
+	for (size_t i = 0; i < def->n_disks; i++)
+		if (def->disks[i].bytes_seen)
+			disk_size_note(m, def->disks[i].name, def->disks[i].bytes_seen);
+}
+
+/* Before the change is stored. Claims the disks, so that nobody else changes them meanwhile. */
+static int follow(struct machine *m, struct disk_steps **live, struct definition *old,
+		  struct definition *def, const struct caller *caller, struct err *err)
+{
+	int r;
+
+	if (*live || same_live(old, def) || !machine_has_vmm(m))
+		return 0;
+	r = disks_claim(m, err);
+	if (r < 0)
+		return r;
+	r = disks_follow(m, old, def, caller->cancel, live, err);
+	if (r < 0)
+		disks_unclaim(m);
+	return r;
+}
+
+/* The change is stored, or failed with @r: then the VMM's disks are as before. */
+static void settle(struct machine *m, struct disk_steps *live, int r)
+{
+	if (!live)
+		return;
+	if (r < 0)
+		disk_steps_take_back(m, live);
+	else
+		disk_steps_free(live);
+	disks_unclaim(m);
+}
+
 static int try_change(struct machine *m, const struct edit *e, const struct caller *caller,
-		      struct err *err)
+		      struct disk_steps **live, struct err *err)
 {
 	_cleanup_definition_ struct definition *old = machine_definition(m);
 	_cleanup_definition_ struct definition *def = definition_copy(old);
@@ -208,22 +263,26 @@ static int try_change(struct machine *m, const struct edit *e, const struct call
 	if (r == 0)
 		r = definition_check(def, err);
 	if (r == 0)
-		r = paths_check(def, old, caller, err);
+		r = paths_check(m->model, def, old, caller, err);
+	if (r == 0)
+		r = follow(m, live, old, def, caller, err);
 	if (r < 0)
 		return r;
-	LOCK_SCOPE(&m->edit);
-	r = may_change(m, old, def, err);
-	if (r < 0)
-		return r;
-	if (same_definition(old, def) && !m->damaged)
-		return 0;
-	return commit(m, take_ptr(def), caller, err);
+	pthread_mutex_lock(&m->edit);
+	r = may_change(m, *live, old, def, err);
+	if (r == 0 && (!same_definition(old, def) || m->damaged))
+		r = commit(m, definition_get(def), caller, err);
+	pthread_mutex_unlock(&m->edit);
+	if (r == 0)
+		note_sizes(m, def);
+	return r;
 }
 
 static int change(struct machine *m, const char *what, const struct edit *e,
 		  const struct caller *caller, struct err *err)
 {
 	struct err own = ERR_INIT, *words = err ? err : &own;
+	struct disk_steps *live = NULL;
 	bool damaged;
 	int r;
 
@@ -235,8 +294,9 @@ static int change(struct machine *m, const char *what, const struct edit *e,
 	else
 		do {
 			*words = (struct err)ERR_INIT;
-			r = try_change(m, e, caller, words);
+			r = try_change(m, e, caller, &live, words);
 		} while (r == -EAGAIN); /* somebody else was faster */
+	settle(m, live, r);
 	words->code = r;
 	/* paths_check() says of which key; the one-value file's name says so already */
 	if (r < 0 && e->key && strncmp(words->text, what, strlen(what)) == 0 &&
@@ -283,12 +343,22 @@ int machine_config_store(struct machine *m, const char *text, size_t len,
 	return change(m, "config", &e, caller, err);
 }
 
+static const struct config_key *disk_key(const char *name)
+{
+	for (size_t i = 0; i < n_disk_keys; i++)
+		if (strcmp(disk_keys[i].name, name) == 0)
+			return &disk_keys[i];
+	return NULL;
+}
+
 static int apply_disk_key(const struct edit *e, struct definition **def, struct err *err)
 {
 	struct disk *disk = definition_disk(*def, e->disk);
 
 	if (!disk)
 		return err_set(err, -ENOENT, "there is no disk %s", e->disk);
+	if (strcmp(e->key->name, "source") == 0)
+		disk->format_given = false;
 	return value_parse(&disk->values, e->key, e->text, err);
 }
 
@@ -299,6 +369,30 @@ int machine_disk_key_store(struct machine *m, const char *disk, const struct con
 	char what[DISK_NAME_MAX + 64];
 
 	snprintf(what, sizeof(what), "disks/%.31s/%s", disk, key->name);
+	return change(m, what, &e, caller, err);
+}
+
+static int apply_source(const struct edit *e, struct definition **def, struct err *err)
+{
+	struct disk *disk = definition_disk(*def, e->disk);
+	int r;
+
+	if (!disk)
+		return err_set(err, -ENOENT, "there is no disk %s", e->disk);
+	disk->format_given = e->format;
+	r = value_parse(&disk->values, disk_key("source"), e->text, err);
+	if (r == 0 && e->format)
+		r = value_parse(&disk->values, disk_key("format"), e->format, err);
+	return r;
+}
+
+int machine_disk_source_set(struct machine *m, const char *disk, const char *source,
+			    const char *format, const struct caller *caller, struct err *err)
+{
+	struct edit e = {.disk = disk, .text = source, .format = format, .apply = apply_source};
+	char what[DISK_NAME_MAX + 64];
+
+	snprintf(what, sizeof(what), "disks/%.31s/source", disk);
 	return change(m, what, &e, caller, err);
 }
 

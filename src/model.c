@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "disk.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "vmm.h"
@@ -141,8 +142,11 @@ int model_events_stat(struct model *model, bool old, uint64_t *size, struct time
 
 static int open_parts(struct model *model, struct err *err)
 {
-	int r = store_open(model, err);
+	int r = opener_start(&model->opener); /* first: it forks */
 
+	if (r < 0)
+		return err_set(err, r, "cannot start: %s", strerror(-r));
+	r = store_open(model, err);
 	if (r < 0)
 		return r;
 	r = events_open(&model->events, model->run_fd, EVENTS_MAX);
@@ -151,11 +155,15 @@ static int open_parts(struct model *model, struct err *err)
 	r = jobs_open(&model->jobs, model);
 	if (r == 0)
 		r = vmm_loop_open(&model->loop);
+	if (r == 0)
+		r = disk_sizes_open(&model->disk_sizes, model);
 	if (r < 0)
 		return err_set(err, r, "cannot start: %s", strerror(-r));
 	r = store_load(model, err);
-	if (r == 0)
+	if (r == 0) {
 		vmm_recover_all(model);
+		disk_sizes_look(model);
+	}
 	return r;
 }
 
@@ -214,6 +222,7 @@ void model_close(struct model *model)
 		pthread_join(model->autostart, NULL);
 	if (model->jobs)
 		jobs_stop(model->jobs);
+	disk_sizes_close(take_ptr(model->disk_sizes));
 	if (model->loop)
 		vmm_loop_stop(model->loop);
 	if (model->registry.buckets)
@@ -225,6 +234,7 @@ void model_close(struct model *model)
 	registry_destroy(&model->registry);
 	events_close(model->events);
 	store_close(model);
+	opener_stop(model->opener);
 	free(model->error.text);
 	free(model->state_dir);
 	free(model->run_dir);

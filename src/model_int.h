@@ -8,6 +8,8 @@
  *   store     what of a machine is on disk            store.c
  *   vmm       a running VMM: its process and socket   vmm_*.c, vmm.h
  *   loop      the thread `events`: hears all VMMs     vmm_loop.c
+ *   opener    opens what users name                   opener.c
+ *   disk      disks of machines                       disk_*.c, disk.h
  *
  * Locks, in the order in which they may be taken:
  *   machine.edit       held over writes to disk: one change of a machine's files at a time
@@ -35,6 +37,9 @@ struct vmm;
 struct vmm_loop;
 struct jobs;
 struct counters;
+struct opener;
+struct disk_sizes;
+struct disk_kept;
 
 /* How the last command ended: what `error` shows. Guarded by its owner's lock. */
 struct outcome {
@@ -64,6 +69,8 @@ struct model {
 	struct events *events;
 	struct jobs *jobs;
 	struct vmm_loop *loop;
+	struct opener *opener;
+	struct disk_sizes *disk_sizes;
 
 	pthread_rwlock_t observer_lock; /* guards the two: written only to set them */
 	const struct model_observer *observer;
@@ -111,6 +118,9 @@ struct machine {
 	bool stopping;	 /* `stop` is under way: a power-off is no reason to restart */
 	struct vmm *vmm; /* a reference; NULL without one */
 	struct counters *last_counters; /* of the VMM that ended last */
+	struct cancel *starting;	/* ends the `start` under way, or NULL */
+	bool disks_busy;		/* a change of the VMM's disks is under way */
+	struct disk_kept *kept;		/* sizes of disks; disk_size.c */
 };
 
 /* --- model.c ------------------------------------------------------------------------- */

@@ -5,52 +5,54 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "model.h"
+#include "disk.h"
 #include "paths.h"
 #include "util/cleanup.h"
-#include "util/rights.h"
 
-int path_open(const struct rights *rights, const char *path, int flags, bool disk, struct err *err)
+static int check_file(struct model *model, const char *path, const struct caller *caller,
+		      struct err *err)
 {
-	int fd = rights_open(rights, path, flags, disk);
-
-	if (fd >= 0)
-		return fd;
-	if (fd == -EINVAL)
-		return err_set(err, fd, "%s is no %s", path,
-			       disk ? "file or block device" : "regular file");
-	return err_set(err, fd, "%s: %s", path, strerror(-fd));
-}
-
-static int try_open(const struct caller *caller, const char *path, int flags, bool disk,
-		    struct err *err)
-{
-	struct rights rights = {caller->uid, caller->gid, caller->groups, caller->n_groups};
+	struct opener_request rq = {
+	    .rights = {caller->uid, caller->gid, caller->groups, caller->n_groups},
+	    .path = path,
+	    .cancel = caller->cancel};
 	_cleanup_close_ int fd = -1;
 
 	if (!*path)
 		return 0;
-	fd = path_open(&rights, path, flags, disk, err);
-	/* what the host has mounted now may be free when it starts */
-	return fd < 0 && !(disk && fd == -EBUSY) ? fd : 0;
+	fd = opener_file(model->opener, &rq, O_RDONLY, false, err);
+	return fd < 0 ? fd : 0;
 }
 
-static int check_disk(const struct disk *disk, const struct disk *old, const struct caller *caller,
-		      struct err *err)
+static int check_disk(struct model *model, struct disk *disk, const struct disk *old,
+		      const struct caller *caller, struct err *err)
 {
-	const struct disk_values *v = &disk->values;
+	struct disk_values *v = &disk->values;
+	bool same = old && strcmp(old->values.source, v->source) == 0;
+	struct probe_ask ask = {.write = !v->readonly,
+				.format_known = disk->format_given || same,
+				.format = (enum image_format)v->format};
+	struct probed_disk probed;
 	int r;
 
-	if (old && strcmp(old->values.source, v->source) == 0 &&
-	    (v->readonly || !old->values.readonly))
+	if (same && !disk->format_given)
+		v->format = old->values.format;
+	if (!*v->source || (same && (v->readonly || !old->values.readonly)))
 		return 0;
-	r = try_open(caller, v->source, v->readonly ? O_RDONLY : O_RDWR, true, err);
-	if (r < 0)
+	ask.format = (enum image_format)v->format;
+	r = disk_probe_source(model, v->source, &ask, caller, &probed, err);
+	if (r == -EBUSY)
+		return 0; /* what the host has mounted now may be free when it starts */
+	if (r < 0) {
 		err_prefix(err, "disks/%s/source", disk->name);
-	return r;
+		return r;
+	}
+	v->format = probed.format;
+	disk->bytes_seen = probed.bytes;
+	return 0;
 }
 
-int paths_check(const struct definition *def, const struct definition *old,
+int paths_check(struct model *model, struct definition *def, const struct definition *old,
 		const struct caller *caller, struct err *err)
 {
 	int r;
@@ -60,16 +62,17 @@ int paths_check(const struct definition *def, const struct definition *old,
 
 		if (key->type != KEY_PATH || (old && value_equal(&def->values, &old->values, key)))
 			continue;
-		r = try_open(caller, value_text(&def->values, key), O_RDONLY, false, err);
+		r = check_file(model, value_text(&def->values, key), caller, err);
 		if (r < 0) {
 			err_prefix(err, "%s", key->name);
 			return r;
 		}
 	}
 	for (size_t i = 0; i < def->n_disks; i++) {
-		const struct disk *disk = &def->disks[i];
+		struct disk *disk = &def->disks[i];
 
-		r = check_disk(disk, old ? definition_disk(old, disk->name) : NULL, caller, err);
+		r = check_disk(model, disk, old ? definition_disk(old, disk->name) : NULL, caller,
+			       err);
 		if (r < 0)
 			return r;
 	}

@@ -3,7 +3,7 @@
  * RUN/machines/ID: what a machine's run leaves for the next daemon.
  *
  *   vmm.sock  where its VMM listens      vmm.pid  "PID START-TIME"
- *   vmm.log   what the VMM printed       note     its tty and images
+ *   vmm.log   what the VMM printed       note     its tty and disks
  *   ended     how the last run ended: the state, then the text of `error`
  *
  * Nothing here is synced: it is gone with the host's next start, and so are the VMMs.
@@ -36,7 +36,7 @@ int rundir_open(struct machine *m, bool make)
 
 void rundir_clear(struct machine *m, bool all)
 {
-	static const char *const of_run[] = {"vmm.sock", "vmm.pid", "note"};
+	static const char *const of_run[] = {"vmm.sock", "vmm.pid", "note", "note.new"};
 	static const char *const of_all[] = {"vmm.log", "ended"};
 	_cleanup_close_ int dir = rundir_open(m, false);
 

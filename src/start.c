@@ -2,7 +2,8 @@
 /*
  * `start`: everything that may be refused is opened first, with the rights of
  * the machine's owner; then a VMM is made and given what was opened. Until its
- * vcpus run, any failure takes back all that was done.
+ * vcpus run, any failure takes back all that was done. All that it waits for is ended by a
+ * token of its own, which the caller's and `kill` request.
  */
 #define LOG_MODULE "start"
 #include <errno.h>
@@ -14,6 +15,7 @@
 
 #include "command.h"
 #include "console.h"
+#include "disk.h"
 #include "host.h"
 #include "paths.h"
 #include "util/cleanup.h"
@@ -31,99 +33,32 @@ struct start {
 	struct machine_access access;
 	struct cancel *cancel;
 	struct err *err;
-	gid_t *groups;
 	int kvm, kernel, initrd, console, pty;
-	int disks[VMM_DISKS_MAX];
+	struct disk_opened *disks[VMM_DISKS_MAX]; /* as in def; NULL: no medium */
 	char tty[64];
-	struct vmm_image images[VMM_DISKS_MAX];
 	struct vmm *vmm;
 };
 
 /* --- opening --------------------------------------------------------------------------------- */
 
-/* Who, other than @m, has the image; false if that cannot be told. */
-static bool find_user(struct machine *self, const struct vmm_image *image, char *name)
-{
-	uint64_t cursor = 0;
-	struct machine *m;
-	bool found = false;
-
-	while (!found && (m = model_machine_next(self->model, &cursor))) {
-		pthread_mutex_lock(&m->lock);
-		for (unsigned i = 0; m->vmm && i < m->vmm->n_images; i++)
-			found |= m->vmm->images[i].dev == image->dev &&
-				 m->vmm->images[i].ino == image->ino;
-		strcpy(name, m->name);
-		pthread_mutex_unlock(&m->lock);
-		machine_put(m);
-	}
-	return found;
-}
-
-static int in_use(struct start *s, const struct disk *d, const struct vmm_image *image)
-{
-	char name[MACHINE_NAME_MAX + 1];
-
-	if (find_user(s->m, image, name))
-		return err_set(s->err, -EBUSY, "disk %s: %s is in use by machine %s", d->name,
-			       d->values.source, name);
-	return err_set(s->err, -EBUSY, "disk %s: %s is in use by another program", d->name,
-		       d->values.source);
-}
-
-/*
- * A lock of the open file, which the VMM's descriptor is: it lasts as long as
- * the VMM, whatever becomes of the daemon. Readers share it.
- */
-static int lock_image(int fd, bool readonly)
-{
-	struct flock lock = {.l_type = readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-		return 0;
-	return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
-}
-
-static int open_disk(struct start *s, const struct rights *rights, unsigned i)
+static int open_disk(struct start *s, struct disk_asks *asks, unsigned i)
 {
 	const struct disk *d = &s->def->disks[i];
-	struct vmm_image *image = &s->images[i];
-	bool readonly = d->values.readonly;
-	struct stat st;
 	int r;
 
 	if (!*d->values.source)
-		return err_set(s->err, -EINVAL, "disk %s has no source", d->name);
-	r = s->disks[i] =
-	    path_open(rights, d->values.source, readonly ? O_RDONLY : O_RDWR, true, s->err);
-	if (r < 0 && r != -EBUSY) {
-		err_prefix(s->err, "disk %s", d->name);
-		return r;
-	}
-	if (r == -EBUSY)
-		return err_set(s->err, r, "disk %s: %s is in use on this host", d->name,
-			       d->values.source);
-	if (fstat(s->disks[i], &st) < 0)
-		return err_set(s->err, -errno, "disk %s: %m", d->name);
-	image->dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
-	image->ino = S_ISBLK(st.st_mode) ? 0 : st.st_ino;
-	strcpy(image->name, d->name);
-	for (unsigned k = 0; k < i; k++)
-		if (s->images[k].dev == image->dev && s->images[k].ino == image->ino &&
-		    !(readonly && s->def->disks[k].values.readonly))
-			return err_set(s->err, -EBUSY, "disks %s and %s are the same image",
-				       s->images[k].name, d->name);
-	r = lock_image(s->disks[i], readonly);
-	if (r == -EBUSY)
-		return in_use(s, d, image);
-	return r < 0 ? err_set(s->err, r, "disk %s cannot be locked: %s", d->name, strerror(-r))
-		     : 0;
+		return 0; /* no medium: not there */
+	asks->n_before = i;
+	r = disk_open_source(s->m, d, asks, &s->disks[i], s->err);
+	return r < 0 ? err_prefix(s->err, "disk %s", d->name), r : 0;
 }
 
 static int open_file(struct start *s, const struct rights *rights, const char *key,
 		     const char *path, int *fd)
 {
-	*fd = path_open(rights, path, O_RDONLY, false, s->err);
+	struct opener_request rq = {.rights = *rights, .path = path, .cancel = s->cancel};
+
+	*fd = opener_file(s->m->model->opener, &rq, O_RDONLY, false, s->err);
 	if (*fd < 0)
 		err_prefix(s->err, "%s", key);
 	return *fd < 0 ? *fd : 0;
@@ -132,7 +67,8 @@ static int open_file(struct start *s, const struct rights *rights, const char *k
 static int open_all(struct start *s)
 {
 	const struct machine_values *v = &s->def->values;
-	struct rights rights = {.uid = s->access.uid, .gid = s->access.gid};
+	_cleanup_rights_ struct rights rights = {0};
+	struct disk_asks asks = {.cancel = s->cancel, .before = s->disks};
 	int r;
 
 	if (!*v->kernel)
@@ -140,15 +76,15 @@ static int open_all(struct start *s)
 	s->kvm = host_kvm_open(s->err);
 	if (s->kvm < 0)
 		return s->kvm;
-	r = rights_groups(rights.uid, rights.gid, &s->groups, &rights.n_groups);
+	r = machine_owner_rights(s->m, &rights);
 	if (r < 0)
 		return err_set(s->err, r, "out of memory");
-	rights.groups = s->groups;
+	asks.owner = rights;
 	r = open_file(s, &rights, "kernel", v->kernel, &s->kernel);
 	if (r == 0 && *v->initrd)
 		r = open_file(s, &rights, "initrd", v->initrd, &s->initrd);
 	for (unsigned i = 0; r == 0 && i < s->def->n_disks; i++)
-		r = open_disk(s, &rights, i);
+		r = open_disk(s, &asks, i);
 	if (r < 0)
 		return r;
 	s->console = console_open_log(s->m);
@@ -166,9 +102,7 @@ static void close_all(struct start *s)
 		if (*fds[i] >= 0)
 			close(take_fd(fds[i]));
 	for (size_t i = 0; i < nitems(s->disks); i++)
-		if (s->disks[i] >= 0)
-			close(take_fd(&s->disks[i]));
-	free(s->groups);
+		disk_opened_free(s->disks[i]);
 	definition_put(s->def);
 	vmm_put(s->vmm);
 }
@@ -223,19 +157,14 @@ static int tell_config(struct start *s)
 
 static int tell_disks(struct start *s)
 {
-	const struct vmm_layer layer = {.kind = VMM_LAYER_RAW};
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < s->def->n_disks; i++) {
 		const struct disk *d = &s->def->disks[i];
-		struct vmm_disk msg = {.readonly = (uint32_t)d->values.readonly,
-				       .queues = (uint32_t)d->values.queues,
-				       .n_layers = 1};
 
-		strcpy(msg.name, d->name);
-		r = tell(s, VMM_LAYER, &layer, sizeof(layer), &s->disks[i], 1);
-		if (r == 0)
-			r = tell(s, VMM_DISK, &msg, sizeof(msg), NULL, 0);
+		if (!s->disks[i])
+			continue;
+		r = vmm_disk_tell(s->vmm, VMM_DISK, d, s->disks[i], s->cancel, s->err);
 		if (r < 0)
 			err_prefix(s->err, "disk %s", d->name);
 	}
@@ -272,22 +201,38 @@ static enum machine_state begin_starting(struct start *s)
 
 	LOCK_SCOPE(&m->lock);
 	before = m->state;
-	m->killed = false;
 	machine_set_state(m, MACHINE_STARTING, "start");
 	return before;
 }
 
-/* The images are known to the machine before the VMM can use them. */
+/* Under m->lock. Its volumes are the VMM's from now on. */
+static int hand_over_disks(struct start *s)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < s->def->n_disks; i++) {
+		if (!s->disks[i])
+			continue;
+		r = vmm_disk_set(s->vmm, &s->def->disks[i], s->disks[i]);
+		if (r == 0)
+			s->disks[i]->in_use = false;
+	}
+	return r;
+}
+
+/* The disks are known to the machine before the VMM can use them. */
 static int hand_over(struct start *s)
 {
 	struct vmm *vmm = s->vmm;
+	int r;
 
 	pthread_mutex_lock(&s->m->lock);
-	memcpy(vmm->images, s->images, sizeof(s->images));
-	vmm->n_images = (unsigned)s->def->n_disks;
+	r = hand_over_disks(s);
 	vmm->cpus = (unsigned)s->def->values.cpus;
 	strcpy(vmm->tty, s->tty);
 	pthread_mutex_unlock(&s->m->lock);
+	if (r < 0)
+		return err_set(s->err, r, "out of memory");
 	vmm_note(vmm);
 	rundir_forget_end(s->m);
 	return tell_all(s);
@@ -339,23 +284,53 @@ static int give_up(struct start *s, enum machine_state before, int code)
 	return killed ? err_set(s->err, -EBUSY, "killed while it started") : code;
 }
 
+/* --- what ends it early: the caller's token, and `kill` -----------------------------------------
+ */
+
+static void pass_on(void *cancel)
+{
+	cancel_request(cancel);
+}
+
+static void begin_cancellable(struct start *s, struct cancel *own, struct cancel *callers)
+{
+	cancel_init(own);
+	s->cancel = own;
+	cancel_set_wake(callers, pass_on, own);
+	LOCK_SCOPE(&s->m->lock);
+	s->m->killed = false;
+	s->m->starting = own;
+}
+
+static int end_cancellable(struct start *s, struct cancel *callers, int r)
+{
+	struct machine *m = s->m;
+
+	cancel_set_wake(callers, NULL, NULL);
+	pthread_mutex_lock(&m->lock);
+	m->starting = NULL;
+	if (r < 0 && m->killed && !m->vmm)
+		r = err_set(s->err, -EBUSY, "killed while it started");
+	if (!m->vmm)
+		m->killed = false;
+	pthread_cond_broadcast(&m->cond);
+	pthread_mutex_unlock(&m->lock);
+	cancel_destroy(s->cancel);
+	return r;
+}
+
 int lifecycle_start(struct model *model, struct machine *m, struct command_call *call,
 		    const struct caller *caller, struct err *err)
 {
-	struct start s = {.m = m,
-			  .cancel = caller->cancel,
-			  .err = err,
-			  .kvm = -1,
-			  .kernel = -1,
-			  .initrd = -1,
-			  .console = -1,
-			  .pty = -1};
+	struct start s = {
+	    .m = m, .err = err, .kvm = -1, .kernel = -1, .initrd = -1, .console = -1, .pty = -1};
 	enum machine_state before;
+	struct cancel own;
 	bool damaged;
 	int r;
 
 	(void)model, (void)call;
-	memset(s.disks, -1, sizeof(s.disks));
+	begin_cancellable(&s, &own, caller->cancel);
 	pthread_mutex_lock(&m->lock);
 	s.def = definition_get(m->def);
 	s.access = m->access;
@@ -372,5 +347,5 @@ int lifecycle_start(struct model *model, struct machine *m, struct command_call 
 			r = give_up(&s, before, r);
 	}
 	close_all(&s);
-	return r;
+	return end_cancellable(&s, caller->cancel, r);
 }

@@ -21,14 +21,8 @@
 #define VMM_LOAD_MS  120000 /* for what reads, unpacks or clears much */
 #define VMM_QUIT_MS  2000   /* from being told to quit to being killed */
 
-/* An image that a VMM has open. */
-struct vmm_image {
-	dev_t dev;
-	ino_t ino;
-	char name[DISK_NAME_MAX + 1];
-};
-
 struct vmm_call; /* under way */
+struct vmm_has_disk;
 
 struct vmm {
 	atomic_uint refs;
@@ -39,10 +33,14 @@ struct vmm {
 	int state_dir; /* of the machine: consoles; survives renames */
 	int run_dir;   /* RUN/machines/ID */
 	char tty[64];  /* path of the pty's slave; "" without */
-	struct vmm_image images[VMM_DISKS_MAX];
-	unsigned n_images;
+
+	pthread_mutex_t note_lock; /* of the file; comes before machine.lock */
 
 	/* machine.lock: */
+	struct vmm_has_disk *disks; /* disk.h */
+	int disk_error;		    /* of the last disk that failed: -errno */
+	struct timespec disk_heard; /* when a failing disk was last told of */
+	bool io_error;		    /* paused because of it */
 	struct vmm_status status; /* the last, with text made printable */
 	unsigned cpus;		  /* as it was told, or said when it was found; bounded */
 	bool ended;		  /* status says so: it was told to quit, or is preserved */
@@ -84,7 +82,7 @@ struct vmm *machine_vmm(struct machine *m);
 int vmm_spawn(struct machine *m, struct vmm **vmm, struct cancel *cancel, struct err *err);
 /* Takes over what an earlier daemon left running, of all machines. */
 void vmm_recover_all(struct model *model);
-/* Notes the images and the tty for a later daemon. */
+/* Notes its disks and the tty for a later daemon. Not under machine.lock. */
 void vmm_note(struct vmm *vmm);
 /* Hands the slave of the pty to the owner. */
 void vmm_own_tty(struct vmm *vmm, const struct machine_access *access);
@@ -151,6 +149,7 @@ void vmm_heard_status(struct vmm *vmm, const struct vmm_status *status);
 /* A request that changes the state was done. In the order of the socket with the above. */
 void vmm_heard_done(struct vmm *vmm, enum vmm_msg_type type);
 void vmm_heard_console(struct vmm *vmm);
+void vmm_heard_disk(struct vmm *vmm, const struct vmm_disk_event *event);
 void vmm_heard_exit(struct vmm *vmm, const char *how);
 /* Under machine.lock: makes the state what the last status says. */
 void vmm_follow_status(struct vmm *vmm);

@@ -12,18 +12,22 @@
 #include <unistd.h>
 
 #include "console.h"
+#include "disk.h"
 #include "stats.h"
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "util/log.h"
 #include "vmm.h"
 
-#define VMM_LOG_MAX (1u << 20)
+#pragma weak volume_use_end
+
+#define VMM_LOG_MAX    (1u << 20)
+#define DISK_FAILED_MS 500 /* between two that are told of */
 
 static const char *const reason_names[] = {
     [VMM_REASON_NONE] = "reset",    [VMM_REASON_POWEROFF] = "poweroff",
     [VMM_REASON_REBOOT] = "reboot", [VMM_REASON_CRASH] = "crash",
-    [VMM_REASON_FAULT] = "fault",
+    [VMM_REASON_FAULT] = "fault",   [VMM_REASON_IO] = "io-error",
 };
 
 static const char *reason_name(uint32_t reason)
@@ -107,6 +111,38 @@ static void follow_end(struct vmm *vmm)
 	}
 }
 
+/* A disk failed, and its on_error says pause. */
+static void follow_io_error(struct vmm *vmm)
+{
+	struct machine *m = vmm->m;
+
+	if (!vmm->io_error) {
+		struct err err = {.code = vmm->disk_error ? vmm->disk_error : -EIO};
+
+		snprintf(err.text, sizeof(err.text), "%.400s: paused; `resume` tries again",
+			 vmm->status.text[0] ? vmm->status.text : "a disk failed");
+		vmm->io_error = true;
+		machine_guest_failed(m, &err);
+	}
+	machine_set_state(m, MACHINE_PAUSED, "io-error");
+}
+
+/* It goes on: what a disk failed with is over. */
+static void forget_io_error(struct vmm *vmm)
+{
+	static const struct err none = ERR_INIT;
+	struct machine *m = vmm->m;
+
+	if (!vmm->io_error)
+		return;
+	vmm->io_error = false;
+	vmm->disk_error = 0;
+	if (!m->error.guest)
+		return;
+	outcome_set(&m->error, "", &none, false);
+	machine_touch(m, ASPECT_ERROR, NULL);
+}
+
 void vmm_follow_status(struct vmm *vmm)
 {
 	struct machine *m = vmm->m;
@@ -115,10 +151,14 @@ void vmm_follow_status(struct vmm *vmm)
 		return;
 	switch (vmm->status.state) {
 	case VMM_STATE_RUNNING:
+		forget_io_error(vmm);
 		machine_set_state(m, MACHINE_RUNNING, m->reason);
 		break;
 	case VMM_STATE_PAUSED:
-		machine_set_state(m, MACHINE_PAUSED, m->reason);
+		if (vmm->status.reason == VMM_REASON_IO)
+			follow_io_error(vmm);
+		else
+			machine_set_state(m, MACHINE_PAUSED, m->reason);
 		break;
 	case VMM_STATE_ENDED:
 		follow_end(vmm);
@@ -195,8 +235,10 @@ void vmm_heard_done(struct vmm *vmm, enum vmm_msg_type type)
 		heard_run(vmm);
 	else if (type == VMM_PAUSE && m->state == MACHINE_RUNNING)
 		machine_set_state(m, MACHINE_PAUSED, m->reason);
-	else if (type == VMM_RESUME && m->state == MACHINE_PAUSED)
+	else if (type == VMM_RESUME && m->state == MACHINE_PAUSED) {
+		forget_io_error(vmm);
 		machine_set_state(m, MACHINE_RUNNING, m->reason);
+	}
 }
 
 void vmm_heard_console(struct vmm *vmm)
@@ -207,6 +249,99 @@ void vmm_heard_console(struct vmm *vmm)
 	console_rotate(vmm, CONSOLE_MAX);
 	LOCK_SCOPE(&m->lock);
 	machine_touch(m, ASPECT_CONSOLE, NULL);
+}
+
+/* --- disks --------------------------------------------------------------------------------------
+ */
+
+static void disk_event(struct machine *m, const char *kind, const char *disk, int code,
+		       const char *words)
+{
+	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
+
+	event_begin(&sb, kind);
+	event_text(&sb, "machine", m->name);
+	event_text(&sb, "disk", disk);
+	if (code)
+		event_text(&sb, "errno", err_name(code));
+	if (words)
+		event_text(&sb, "error", words);
+	model_event(m->model, &sb);
+}
+
+/* The VMM says at most one a second; one that was taken over by its guest may say more. */
+static bool too_soon(struct vmm *vmm)
+{
+	struct timespec now = deadline_in_ms(0), *then = &vmm->disk_heard;
+	long ms = (now.tv_sec - then->tv_sec) * 1000 + (now.tv_nsec - then->tv_nsec) / 1000000;
+
+	if (then->tv_sec && ms < DISK_FAILED_MS)
+		return true;
+	*then = now;
+	return false;
+}
+
+/* Under machine.lock. */
+static void disk_failed(struct vmm *vmm, const char *name, const struct vmm_disk_event *event)
+{
+	struct machine *m = vmm->m;
+	struct err err = ERR_INIT;
+	int code = event->error < 0 && event->error > -4096 && err_name(event->error)[1] != '?'
+		       ? event->error
+		       : -EIO;
+
+	vmm->disk_error = code;
+	if (too_soon(vmm))
+		return;
+	err_set(&err, code, "%.100s", event->text);
+	disk_event(m, "disk-error", name, code, err.text);
+	err_prefix(&err, "disks/%s", name);
+	machine_guest_failed(m, &err);
+}
+
+static void disk_gone(struct vmm *vmm, const char *name, bool volume)
+{
+	struct machine *m = vmm->m;
+	const struct vmm_has_disk *has;
+
+	if (volume)
+		volume_use_end(m->model, m, name); /* before anybody can attach it again */
+	pthread_mutex_lock(&m->lock);
+	has = vmm_disk_find(vmm, name);
+	if (has) {
+		disk_size_keep(m, name, has->bytes);
+		vmm_disk_drop(vmm, name);
+		disk_event(m, "disk-detached", name, 0, NULL);
+		machine_touch(m, ASPECT_DISK, name);
+		machine_touch(m, ASPECT_DISK_CONTENT, name);
+		pthread_cond_broadcast(&m->cond);
+	}
+	pthread_mutex_unlock(&m->lock);
+	vmm_note(vmm);
+}
+
+void vmm_heard_disk(struct vmm *vmm, const struct vmm_disk_event *event)
+{
+	struct machine *m = vmm->m;
+	struct vmm_disk_event e = *event;
+	const struct vmm_has_disk *has;
+	bool volume;
+
+	e.name[sizeof(e.name) - 1] = e.text[sizeof(e.text) - 1] = '\0';
+	pthread_mutex_lock(&m->lock);
+	has = vmm_disk_find(vmm, e.name);
+	volume = has && has->volume;
+	if (m->vmm != vmm || !has) {
+		pthread_mutex_unlock(&m->lock);
+		return;
+	}
+	if (e.what == VMM_DISK_ATTACHED)
+		disk_event(m, "disk-attached", e.name, 0, NULL);
+	else if (e.what == VMM_DISK_FAILED)
+		disk_failed(vmm, e.name, &e);
+	pthread_mutex_unlock(&m->lock);
+	if (e.what == VMM_DISK_DETACHED)
+		disk_gone(vmm, e.name, volume);
 }
 
 /* --- its end ------------------------------------------------------------------------------------
@@ -278,7 +413,10 @@ void vmm_heard_exit(struct vmm *vmm, const char *how)
 	struct counters *counters = counters_read(vmm);
 
 	console_rotate(vmm, CONSOLE_MAX);
+	vmm_disks_release(vmm); /* before anybody can start it again */
 	pthread_mutex_lock(&m->lock);
+	for (struct vmm_has_disk *d = vmm->disks; d; d = d->next)
+		disk_size_keep(m, d->name, d->bytes);
 	vmm->gone = true;
 	snprintf(vmm->how, sizeof(vmm->how), "%s", how);
 	if (m->vmm != vmm || !vmm->ready) {
@@ -297,6 +435,8 @@ void vmm_heard_exit(struct vmm *vmm, const char *how)
 	m->killed = false;
 	machine_touch(m, ASPECT_VCPUS, NULL);
 	machine_touch(m, ASPECT_CONSOLE, NULL);
+	for (struct vmm_has_disk *d = vmm->disks; d; d = d->next)
+		machine_touch(m, ASPECT_DISK, d->name);
 	rundir_note_end(m, m->state);
 	rundir_clear(m, false);
 	pthread_cond_broadcast(&m->cond);

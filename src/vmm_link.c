@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "disk.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "util/msg.h"
@@ -50,6 +51,8 @@ void vmm_put(struct vmm *vmm)
 			close(*fds[i]);
 	pthread_cond_destroy(&vmm->cond);
 	pthread_mutex_destroy(&vmm->lock);
+	pthread_mutex_destroy(&vmm->note_lock);
+	vmm_disks_free(vmm);
 	machine_put(vmm->m);
 	free(vmm);
 }
@@ -261,6 +264,7 @@ static void take_reply(struct vmm *vmm, const struct vmm_msg_hdr *hdr, const cha
 static void take_packet(struct vmm *vmm, const struct vmm_msg_hdr *hdr, const char *body, int *fds,
 			size_t *n_fds)
 {
+	struct vmm_disk_event disk;
 	struct vmm_status status;
 
 	switch (hdr->type) {
@@ -275,6 +279,12 @@ static void take_packet(struct vmm *vmm, const struct vmm_msg_hdr *hdr, const ch
 		break;
 	case VMM_EV_CONSOLE:
 		vmm_heard_console(vmm);
+		break;
+	case VMM_EV_DISK:
+		if (hdr->len < sizeof(disk))
+			break;
+		memcpy(&disk, body, sizeof(disk));
+		vmm_heard_disk(vmm, &disk);
 		break;
 	default:
 		log_debug("VMM %d: a packet of type %u", vmm->pid, hdr->type);

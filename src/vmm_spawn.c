@@ -22,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "disk.h"
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "util/log.h"
@@ -29,6 +30,7 @@
 
 #define HELLO_MS	 10000
 #define HELLO_RECOVER_MS 2000
+#define NOTE_MAX	 (1u << 20)
 
 /* --- the object ------------------------------------------------------------------------ */
 
@@ -44,6 +46,7 @@ static struct vmm *vmm_new(struct machine *m)
 	vmm->pidfd = vmm->sock = vmm->stats_fd = vmm->memory_fd = -1;
 	vmm->run_dir = vmm->state_dir = -1;
 	pthread_mutex_init(&vmm->lock, NULL);
+	pthread_mutex_init(&vmm->note_lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&vmm->cond, &attr);
@@ -284,14 +287,16 @@ int vmm_spawn(struct machine *m, struct vmm **out, struct cancel *cancel, struct
 void vmm_note(struct vmm *vmm)
 {
 	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
-	_cleanup_close_ int fd =
-	    openat(vmm->run_dir, "note", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	_cleanup_close_ int fd = -1;
 
+	LOCK_SCOPE(&vmm->note_lock);
+	fd = openat(vmm->run_dir, "note.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	pthread_mutex_lock(&vmm->m->lock);
 	strbuf_printf(&sb, "tty %s\n", vmm->tty);
-	for (unsigned i = 0; i < vmm->n_images; i++)
-		strbuf_printf(&sb, "image %llu %llu %s\n", (unsigned long long)vmm->images[i].dev,
-			      (unsigned long long)vmm->images[i].ino, vmm->images[i].name);
-	if (fd < 0 || sb.failed || file_write_all(fd, sb.data, sb.len) < 0)
+	vmm_disks_note(vmm, &sb);
+	pthread_mutex_unlock(&vmm->m->lock);
+	if (fd < 0 || sb.failed || file_write_all(fd, sb.data, sb.len) < 0 ||
+	    renameat(vmm->run_dir, "note.new", vmm->run_dir, "note") < 0)
 		log_warn("cannot note what VMM %d has", vmm->pid);
 }
 
@@ -300,20 +305,11 @@ static void read_note(struct vmm *vmm)
 	_cleanup_free_ char *text = NULL;
 	char *save = NULL;
 
-	if (file_read(vmm->run_dir, "note", 65536, &text, NULL) < 0)
+	if (file_read(vmm->run_dir, "note", NOTE_MAX, &text, NULL) < 0)
 		return;
-	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		struct vmm_image *image = &vmm->images[vmm->n_images];
-		unsigned long long dev, ino;
-
-		if (sscanf(line, "tty %63s", vmm->tty) == 1 || vmm->n_images == VMM_DISKS_MAX)
-			continue;
-		if (sscanf(line, "image %llu %llu %31s", &dev, &ino, image->name) != 3)
-			continue;
-		image->dev = dev;
-		image->ino = ino;
-		vmm->n_images++;
-	}
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		if (sscanf(line, "tty %63s", vmm->tty) != 1)
+			vmm_disks_read(vmm, line);
 }
 
 void vmm_own_tty(struct vmm *vmm, const struct machine_access *access)

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: ISC
+/*
+ * Opening a disk: its source is a path, opened by a process of its own with the rights of the
+ * machine's owner (opener.h), or a volume, opened as its pool says (volume.h).
+ * Who else has it is found by what VMMs were given; that nobody else has it is
+ * seen to by locks of the files, which VMMs hold, so the daemon may come and go.
+ */
+#define LOG_MODULE "disk"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "disk.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+
+#pragma weak model_volume_find
+#pragma weak model_pool_get
+#pragma weak volume_may_use
+#pragma weak volume_use_begin
+#pragma weak volume_use_end
+#pragma weak volume_chain_open
+#pragma weak volume_chain_close
+#pragma weak volume_size
+#pragma weak volume_put
+#pragma weak volume_key_show
+#pragma weak volume_keys
+#pragma weak n_volume_keys
+#pragma weak pool_keys
+#pragma weak n_pool_keys
+#pragma weak pool_key_show
+#pragma weak pool_put
+#pragma weak pool_get
+
+int machine_owner_rights(struct machine *m, struct rights *rights)
+{
+	struct machine_access access;
+	gid_t *groups;
+	int r;
+
+	machine_access_get(m, &access);
+	*rights = (struct rights){.uid = access.uid, .gid = access.gid};
+	r = rights_groups(rights->uid, rights->gid, &groups, &rights->n_groups);
+	if (r == 0)
+		rights->groups = groups;
+	return r;
+}
+
+/* --- paths ---------------------------------------------------------------------------------- */
+
+/* The path of "POOL/VOLUME" where volumes have paths; nothing where they have none. */
+static void volume_path(struct model *model, const char *name, struct strbuf *sb)
+{
+	_cleanup_strbuf_ struct strbuf type = STRBUF_INIT, source = STRBUF_INIT;
+	char pool_of[POOL_NAME_MAX + 1];
+	int n = disk_source_pool(name);
+	struct pool *pool = NULL;
+
+	if (n <= 0 || !model_pool_get)
+		return;
+	snprintf(pool_of, sizeof(pool_of), "%.*s", n, name);
+	pool = model_pool_get(model, pool_of);
+	for (size_t i = 0; pool && i < n_pool_keys; i++) {
+		if (strcmp(pool_keys[i].name, "type") == 0)
+			pool_key_show(pool, &pool_keys[i], &type);
+		if (strcmp(pool_keys[i].name, "source") == 0)
+			pool_key_show(pool, &pool_keys[i], &source);
+	}
+	if (!type.data || !source.data || !*source.data)
+		return;
+	if (strcmp(type.data, "dir") == 0)
+		strbuf_printf(sb, "%s/%s", source.data, name + n + 1);
+	else if (strcmp(type.data, "lvm") == 0)
+		strbuf_printf(sb, "/dev/%s/%s", source.data, name + n + 1);
+}
+
+/* `backing` with paths in place of volumes. */
+static int backing_paths(struct model *model, const char *backing, struct strbuf *sb)
+{
+	_cleanup_free_ char *copy = strdup(backing);
+	char *save = NULL;
+
+	if (!copy)
+		return -ENOMEM;
+	for (char *w = strtok_r(copy, " ", &save); w; w = strtok_r(NULL, " ", &save)) {
+		size_t before = sb->len;
+
+		if (sb->len)
+			strbuf_putc(sb, ' ');
+		if (*w == '/')
+			strbuf_puts(sb, w);
+		else
+			volume_path(model, w, sb);
+		if (sb->len == before + 1)
+			sb->data[--sb->len] = '\0';
+	}
+	return sb->failed ? -ENOMEM : 0;
+}
+
+static int in_use(struct model *model, const struct opened_disk *image, const char *source,
+		  const struct disk_asks *asks, struct err *err)
+{
+	_cleanup_strbuf_ struct strbuf who = STRBUF_INIT;
+
+	for (unsigned i = 0; i < asks->n_before; i++)
+		if (asks->before[i] && file_ids_meet(asks->before[i]->ids, asks->before[i]->n_ids,
+						     image->ids, image->n_ids))
+			return err_set(err, -EBUSY, "%s is the same image as disk %s", source,
+				       asks->before[i]->name);
+	disk_find_user(model, image->ids, image->n_ids, &who);
+	return err_set(err, -EBUSY, "%s is in use by %s", source, who.data ? who.data : "others");
+}
+
+static int open_path(struct disk_opened *o, const struct disk *d, const struct disk_asks *asks,
+		     struct err *err)
+{
+	struct model *model = o->m->model;
+	_cleanup_strbuf_ struct strbuf backing = STRBUF_INIT;
+	_cleanup_free_ struct opened_disk *image = calloc(1, sizeof(*image));
+	struct opener_request rq = {
+	    .rights = asks->owner, .path = d->values.source, .cancel = asks->cancel};
+	struct opener_disk ask = {.format = (enum image_format)d->values.format,
+				  .readonly = d->values.readonly,
+				  .lock = true,
+				  .share = d->values.share};
+	int r = image ? backing_paths(model, d->values.backing, &backing) : -ENOMEM;
+
+	if (r < 0)
+		return err_set(err, r, "out of memory");
+	ask.backing = backing.data;
+	r = opener_disk(model->opener, &rq, &ask, image, err);
+	if (r == -EBUSY && image->n_ids)
+		return in_use(model, image, d->values.source, asks, err);
+	if (r < 0)
+		return r;
+	o->chain.images = image->chain;
+	memcpy(o->ids, image->ids, sizeof(o->ids));
+	o->n_ids = image->n_ids;
+	o->n_written = image->n_written;
+	o->bytes = image->bytes;
+	return 0;
+}
+
+/* --- volumes ---------------------------------------------------------------------------------- */
+
+static void add_id(struct disk_opened *o, int fd)
+{
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || o->n_ids == nitems(o->ids))
+		return;
+	o->ids[o->n_ids++] = S_ISBLK(st.st_mode) ? (struct file_id){st.st_rdev, 0}
+						 : (struct file_id){st.st_dev, st.st_ino};
+}
+
+static void note_ids(struct disk_opened *o, bool write)
+{
+	for (unsigned i = 0; i < o->chain.images.n; i++) {
+		add_id(o, o->chain.images.layers[i].fd);
+		add_id(o, o->chain.images.layers[i].data_fd);
+		if (i == 0 && write)
+			o->n_written = o->n_ids;
+	}
+}
+
+static int open_volume(struct disk_opened *o, const struct disk *d, const struct disk_asks *asks,
+		       struct err *err)
+{
+	bool write = !d->values.readonly, share = d->values.share;
+	int r = !model_volume_find
+		    ? err_set(err, -EOPNOTSUPP, "no pools")
+		    : model_volume_find(o->m->model, d->values.source, &o->volume, err);
+
+	if (r == 0)
+		r = volume_may_use(o->volume, &asks->owner, write, err);
+	if (r == 0)
+		r = volume_use_begin(o->volume, o->m, d->name, write, share, err);
+	if (r < 0)
+		return r;
+	o->in_use = true;
+	r = volume_chain_open(o->volume, write, share, asks->cancel, &o->chain, err);
+	if (r < 0)
+		return r;
+	note_ids(o, write);
+	o->bytes = o->chain.images.n ? volume_size(o->volume) : o->chain.link.bytes;
+	return 0;
+}
+
+/* --- either ----------------------------------------------------------------------------------- */
+
+void disk_opened_free(struct disk_opened *o)
+{
+	if (!o)
+		return;
+	image_chain_close(&o->chain.images);
+	if (o->in_use)
+		volume_use_end(o->m->model, o->m, o->name);
+	if (o->volume)
+		volume_put(o->volume);
+	free(o);
+}
+
+int disk_open_source(struct machine *m, const struct disk *d, const struct disk_asks *asks,
+		     struct disk_opened **out, struct err *err)
+{
+	_cleanup_disk_opened_ struct disk_opened *o = calloc(1, sizeof(*o));
+	int r;
+
+	if (!o)
+		return err_set(err, -ENOMEM, "out of memory");
+	o->m = m;
+	o->chain.link.fd = -1;
+	strcpy(o->name, d->name);
+	if (disk_source_pool(d->values.source) > 0)
+		r = open_volume(o, d, asks, err);
+	else
+		r = open_path(o, d, asks, err);
+	if (r == 0)
+		*out = take_ptr(o);
+	return r;
+}
+
+static int probe_volume(struct model *model, const char *source, bool write,
+			const struct rights *rights, struct probed_disk *probed, struct err *err)
+{
+	struct volume *volume = NULL;
+	_cleanup_strbuf_ struct strbuf format = STRBUF_INIT;
+	int r = !model_volume_find ? err_set(err, -EOPNOTSUPP, "no pools")
+				   : model_volume_find(model, source, &volume, err);
+
+	if (r == 0)
+		r = volume_may_use(volume, rights, write, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n_volume_keys; i++)
+		if (strcmp(volume_keys[i].name, "format") == 0)
+			volume_key_show(volume, &volume_keys[i], &format);
+	probed->format = IMAGE_RAW;
+	if (format.data && strcmp(format.data, "qcow2") == 0)
+		probed->format = IMAGE_QCOW2;
+	probed->bytes = volume_size(volume);
+	return 0;
+}
+
+int disk_probe_source(struct model *model, const char *source, const struct probe_ask *ask,
+		      const struct caller *caller, struct probed_disk *probed, struct err *err)
+{
+	struct opener_request rq = {
+	    .rights = {caller->uid, caller->gid, caller->groups, caller->n_groups},
+	    .path = source,
+	    .cancel = caller->cancel,
+	    .timeout_ms = ask->timeout_ms};
+
+	if (disk_source_pool(source) > 0)
+		return probe_volume(model, source, ask->write, &rq.rights, probed, err);
+	return opener_probe(model->opener, &rq, ask, probed, err);
+}

@@ -61,11 +61,23 @@ void block_submit(struct block_queue *queue, struct block *block, struct block_r
 
 	req->queue = queue;
 	req->node = block;
+	req->cancelled = false;
 	queue->under_way++;
 	if (r == 1)
 		block->ops->submit(block, req);
 	else
 		block_req_end(req, r);
+}
+
+void block_cancel(struct block_req *req)
+{
+	struct block *block = req->node;
+
+	if (!block)
+		return; /* it has ended */
+	req->cancelled = true;
+	if (block->ops->cancel)
+		block->ops->cancel(block, req);
 }
 
 int block_status(struct block *block, uint64_t offset, uint64_t bytes, struct block_extent *extent)

@@ -44,7 +44,8 @@ struct block_req {
 	uint64_t bytes;	 /* 0 is fine and does nothing (but for FLUSH, which has no range) */
 	const struct iovec *iov; /* READ, WRITE: sums up to bytes; the caller's until done */
 	unsigned n_iov;
-	/* @result: 0, or -EIO, -ENOSPC, -EROFS, -ERANGE (beyond the end), …; partial never */
+	/* @result: 0, or -EIO, -ENOSPC, -EROFS, -ERANGE (beyond the end), …; partial never but
+	 * with -ECANCELED */
 	void (*done)(struct block_req *req, int result);
 	uint64_t user; /* the submitter's own */
 	/* the block layer's own, until done */
@@ -56,6 +57,7 @@ struct block_req {
 	struct block *outer;
 	void (*outer_done)(struct block_req *req, int result);
 	uint32_t outer_state;
+	bool cancelled;
 	uint64_t priv[14];
 };
 
@@ -125,6 +127,14 @@ const char *block_queue_kind(const struct block_queue *queue);
 int block_queue_fd(const struct block_queue *queue);
 /* Hands a request over; done() follows in any case, bad requests included. */
 void block_submit(struct block_queue *queue, struct block *block, struct block_req *req);
+/*
+ * Has @req, which was submitted, end soon: with -ECANCELED where it can still be stopped (a
+ * write may have been carried out in part then), else as it would have. done() is called
+ * either way, by block_queue_run(). Not to be stopped are what the kernel is at and
+ * does not interrupt, and what a format's worker has begun. Queue's thread; a request that
+ * has ended and whose done() is still to be called is left as it is.
+ */
+void block_cancel(struct block_req *req);
 /* Submits what was gathered since the last kick to the kernel. */
 void block_queue_kick(struct block_queue *queue);
 /* Calls done() for all that completed; returns how many. Never waits. Kicks what done() submitted.

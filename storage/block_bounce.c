@@ -181,7 +181,7 @@ static void piece_io(struct block_file *file, struct block_req *req, enum queue_
 				.done = kind == QUEUE_READV ? piece_read : piece_written};
 	if (kind == QUEUE_WRITEV && (req->flags & BLOCK_FUA) && !file->no_flush)
 		io->flags = RWF_DSYNC;
-	queue_submit(req->queue, io);
+	file_io_submit(req, io);
 }
 
 static void next_piece(struct block_file *file, struct block_req *req)

@@ -70,9 +70,18 @@ static void fault_submit(struct block *block, struct block_req *req)
 	copy->req = *req;
 	copy->req.done = copy_done;
 	copy->parent = req;
+	*(struct copy **)block_req_room(req) = copy;
 	if (what == BLOCK_FAULT_TEAR && req->op == BLOCK_WRITE)
 		tear(copy, req);
 	block_submit(req->queue, f->child, &copy->req);
+}
+
+static void fault_cancel(struct block *block, struct block_req *req)
+{
+	struct copy *copy = *(struct copy **)block_req_room(req);
+
+	(void)block;
+	block_cancel(&copy->req);
 }
 
 static int fault_status(struct block *block, uint64_t offset, uint64_t bytes,
@@ -102,6 +111,7 @@ static const struct block_ops fault_ops = {
     .status = fault_status,
     .resize = fault_resize,
     .close = fault_close,
+    .cancel = fault_cancel,
 };
 
 int block_fault_open(struct block **block, struct block *child, const struct block_fault_plan *plan,

@@ -79,7 +79,9 @@ static void flush_done(struct queue_io *io, int result)
 	struct block_req *req = block_io_req(io);
 	struct block_file *file = (struct block_file *)req->node;
 
-	if (result < 0)
+	if (result == -EINTR)
+		result = -ECANCELED; /* nothing else interrupts it */
+	if (result < 0 && result != -ECANCELED)
 		__atomic_store_n(&file->sync_error, result, __ATOMIC_RELEASE);
 	file_req_end(req, result);
 }
@@ -94,7 +96,7 @@ static void file_flush(struct block_file *file, struct block_req *req)
 		return;
 	}
 	*io = (struct queue_io){.kind = QUEUE_FSYNC, .fd = file->fd, .done = flush_done};
-	queue_submit(req->queue, io);
+	file_io_submit(req, io);
 }
 
 /* --- reading and writing ------------------------------------------------------------------ */
@@ -161,7 +163,7 @@ static void rw_continue(struct block_file *file, struct block_req *req)
 	io->flags = (req->flags & BLOCK_FUA) && !file->no_flush ? RWF_DSYNC : 0;
 	io->offset = req->offset + room->moved;
 	io->done = rw_done;
-	queue_submit(req->queue, io);
+	file_io_submit(req, io);
 }
 
 static void rw_done(struct queue_io *io, int result)
@@ -218,7 +220,7 @@ static void zero_end(struct block_req *req, int result)
 		return;
 	}
 	*io = (struct queue_io){.kind = QUEUE_FSYNC, .fd = file->fd, .done = zero_fua_done};
-	queue_submit(req->queue, io);
+	file_io_submit(req, io);
 }
 
 static void zero_chunk_done(struct queue_io *io, int result)
@@ -261,7 +263,7 @@ static void write_zero_chunk(struct block_file *file, struct block_req *req)
 				.n_iov = n,
 				.offset = req->offset + room->moved,
 				.done = zero_chunk_done};
-	queue_submit(req->queue, io);
+	file_io_submit(req, io);
 }
 
 static void write_zeroes_plainly(struct block_file *file, struct block_req *req)
@@ -331,7 +333,7 @@ static void zero_next_way(struct block_file *file, struct block_req *req)
 				.offset = req->offset,
 				.bytes = req->bytes,
 				.done = zero_way_done};
-	queue_submit(req->queue, io);
+	file_io_submit(req, io);
 }
 
 static void discard_done(struct queue_io *io, int result)
@@ -367,7 +369,7 @@ static void file_discard(struct block_file *file, struct block_req *req)
 				.offset = from,
 				.bytes = to - from,
 				.done = discard_done};
-	queue_submit(req->queue, io);
+	file_io_submit(req, io);
 }
 
 /* Past the gate (where there is one): the request may touch the file. */
@@ -479,9 +481,17 @@ static void file_close(struct block *block)
 	free(file);
 }
 
+/* One that waits at the gate has no io yet, and none is found; then its first one is refused. */
+static void file_cancel(struct block *block, struct block_req *req)
+{
+	(void)block;
+	queue_cancel(req->queue, block_req_io(req));
+}
+
 static const struct block_ops file_ops = {
     .name = "file",
     .submit = file_submit,
+    .cancel = file_cancel,
     .status = file_status,
     .resize = file_resize,
     .close = file_close,

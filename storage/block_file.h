@@ -36,6 +36,15 @@ _Static_assert((BLOCK_REQ_IO_WORDS + (sizeof(struct file_room) + 7) / 8) * 8 <=
 		   sizeof(((struct block_req *)0)->priv),
 	       "a request has room for a file's state");
 
+/* Starts the next io of @req, unless it has been cancelled: then the io ends with -ECANCELED. */
+static inline void file_io_submit(struct block_req *req, struct queue_io *io)
+{
+	if (req->cancelled)
+		queue_refuse(req->queue, io, -ECANCELED);
+	else
+		queue_submit(req->queue, io);
+}
+
 /* Past the gate (where there is one): the request may touch the file. */
 void file_start(struct block_req *req);
 /* Ends @req and lets those go on that wait for it. */

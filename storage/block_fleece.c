@@ -39,6 +39,21 @@ void fleece_wake(struct req_list *list)
 	req_list_init(list);
 }
 
+bool fleece_unpark(struct req_list *list, const struct block_req *req)
+{
+	struct block_req **at;
+
+	for (at = &list->first; *at; at = &(*at)->next) {
+		if (*at != req)
+			continue;
+		*at = req->next;
+		if (!*at)
+			list->last = at;
+		return true;
+	}
+	return false;
+}
+
 /* --- counting ----------------------------------------------------------------------------- */
 
 static struct fleece_shard *shard_of(struct fleece *f, const struct block_queue *queue)
@@ -123,12 +138,24 @@ static void go_down(struct fleece *f, struct block_req *req, uint32_t generation
 
 /* --- the way down ------------------------------------------------------------------------- */
 
+/* It may have been woken for a copy that another could begin now. */
+static void give_up(struct fleece *f, struct block_req *req)
+{
+	pthread_mutex_lock(&f->lock);
+	fleece_feed(f);
+	pthread_mutex_unlock(&f->lock);
+	block_req_end(req, -ECANCELED);
+}
+
 void fleece_resume_write(struct queue_io *io, int result)
 {
 	struct block_req *req = block_io_req(io);
 
 	(void)result;
-	fleece_admit((struct fleece *)req->node, req);
+	if (req->cancelled)
+		give_up((struct fleece *)req->node, req);
+	else
+		fleece_admit((struct fleece *)req->node, req);
 }
 
 /* Where the search for chunks to copy goes on: a snapshot made since has none. Under lock. */
@@ -205,6 +232,18 @@ static void fleece_submit(struct block *block, struct block_req *req)
 		count_out(f, req->queue, generation); /* was in nobody's way */
 	}
 	admit_first(f, req, false);
+}
+
+static void fleece_cancel(struct block *block, struct block_req *req)
+{
+	struct fleece *f = (struct fleece *)block;
+	bool waits;
+
+	pthread_mutex_lock(&f->lock);
+	waits = fleece_unpark(&f->parked, req) || fleece_unwait(f, req);
+	pthread_mutex_unlock(&f->lock);
+	if (waits)
+		block_req_end(req, -ECANCELED);
 }
 
 /* --- the node ----------------------------------------------------------------------------- */
@@ -294,6 +333,7 @@ static const struct block_ops fleece_ops = {
     .status = fleece_status,
     .resize = fleece_resize,
     .close = fleece_close,
+    .cancel = fleece_cancel,
 };
 
 bool fleece_is(const struct block *block)

@@ -136,6 +136,8 @@ bool fleece_is(const struct block *block);
 void fleece_park(struct req_list *list, struct block_req *req,
 		 void (*resume)(struct queue_io *io, int result));
 void fleece_wake(struct req_list *list);
+/* Takes @req out: false if it is not in. Under the lock. */
+bool fleece_unpark(struct req_list *list, const struct block_req *req);
 /* Changes the gate: from now on writes are asked about snapshots. Under the lock. */
 void fleece_begin_drain(struct fleece *f);
 /* With the last snapshot gone, opens the gate again. Under the lock. */
@@ -156,6 +158,8 @@ uint64_t fleece_first_needed(const struct fleece *f, uint64_t from, uint64_t to)
  */
 void fleece_copy_for(struct fleece *f, struct block_req *req, uint64_t chunk, uint64_t to);
 
+/* Takes a write out of the lines of those who wait for copies. Under the lock. */
+bool fleece_unwait(struct fleece *f, const struct block_req *req);
 /* Has one of those go on who wait for a copy to end, if there is room. Under the lock. */
 void fleece_feed(struct fleece *f);
 

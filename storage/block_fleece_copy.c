@@ -50,6 +50,18 @@ static struct fleece_copy *copy_of(const struct fleece *f, uint64_t chunk)
 	return copy;
 }
 
+bool fleece_unwait(struct fleece *f, const struct block_req *req)
+{
+	struct fleece_copy *copy;
+
+	if (fleece_unpark(&f->starved, req))
+		return true;
+	for (copy = f->copies; copy; copy = copy->next)
+		if (fleece_unpark(&copy->waiting, req))
+			return true;
+	return false;
+}
+
 void fleece_feed(struct fleece *f)
 {
 	struct block_req *req = f->starved.first;

@@ -89,7 +89,7 @@ static void kept_done(struct block_req *req, int result)
 	struct snapshot_read *read = (struct snapshot_read *)req;
 
 	if (result < 0) {
-		read_end(read, -EIO);
+		read_end(read, result == -ECANCELED ? result : -EIO);
 		return;
 	}
 	read->moved += req->bytes;
@@ -138,11 +138,12 @@ static int next_part(struct snapshot_read *read, enum chunk_state *state, uint64
 
 	if (read->moved == parent->bytes)
 		return 0;
+	if (parent->cancelled)
+		return -ECANCELED;
 	LOCK_SCOPE(&s->fleece->lock);
 	if (s->lost)
 		return -EIO;
 	if (!s->ready) {
-		((struct fleece_room *)block_req_room(parent))->read = read;
 		fleece_park(&s->fleece->parked, parent, resume_read);
 		return -EAGAIN;
 	}
@@ -184,10 +185,27 @@ static void snapshot_submit(struct block *block, struct block_req *req)
 		block_req_end(req, -ENOMEM);
 		return;
 	}
+	((struct fleece_room *)block_req_room(req))->read = read;
+	read->sub.node = NULL;
 	read->snapshot = (struct fleece_snapshot *)block;
 	read->parent = req;
 	read->moved = 0;
 	go_on(read);
+}
+
+static void snapshot_cancel(struct block *block, struct block_req *req)
+{
+	struct fleece *f = ((struct fleece_snapshot *)block)->fleece;
+	struct snapshot_read *read = ((struct fleece_room *)block_req_room(req))->read;
+	bool waits;
+
+	pthread_mutex_lock(&f->lock);
+	waits = fleece_unpark(&f->parked, req);
+	pthread_mutex_unlock(&f->lock);
+	if (waits)
+		read_end(read, -ECANCELED);
+	else
+		block_cancel(&read->sub);
 }
 
 /* --- status ------------------------------------------------------------------------------- */
@@ -281,6 +299,7 @@ static const struct block_ops snapshot_ops = {
     .submit = snapshot_submit,
     .status = snapshot_status,
     .close = snapshot_close,
+    .cancel = snapshot_cancel,
 };
 
 /* The size cannot change before it is listed: none begins while the disk is resized. Under the

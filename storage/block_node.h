@@ -27,6 +27,11 @@ struct block_ops {
 		      struct block_extent *extent);
 	int (*resize)(struct block *block, uint64_t bytes, struct err *err); /* NULL: -ENOTSUP */
 	void (*close)(struct block *block); /* frees @block itself too */
+	/*
+	 * The node has @req, and somebody wants it to end: see block_cancel(). Queue's thread.
+	 * May be NULL: requests end when they are done.
+	 */
+	void (*cancel)(struct block *block, struct block_req *req);
 };
 
 struct block {
@@ -102,6 +107,11 @@ static inline void *block_req_room(struct block_req *req)
 	return &req->priv[BLOCK_REQ_IO_WORDS];
 }
 
+/* Has io->done(io, result) called from block_queue_run(), without doing anything. Queue's thread.
+ */
+void queue_refuse(struct block_queue *queue, struct queue_io *io, int result);
+/* Ends @io early (-ECANCELED, or -EINTR) if it is under way and can be ended. Queue's thread. */
+void queue_cancel(struct block_queue *queue, struct queue_io *io);
 /* Starts @io; io->done follows from block_queue_run(). Queue's thread only. */
 void queue_submit(struct block_queue *queue, struct queue_io *io);
 /* Has io->done(io, result) called on the queue's thread. Any thread. */
@@ -117,6 +127,8 @@ struct queue_engine {
 	void (*kick)(struct block_queue *queue);
 	void (*reap)(struct block_queue *queue); /* calls io->done of all that completed */
 	void (*wait)(struct block_queue *queue); /* until the descriptor may be readable */
+	/* As queue_cancel(); true: it had not begun and is not the engine's any more. */
+	bool (*cancel)(struct block_queue *queue, struct queue_io *io);
 	void (*free)(struct block_queue *queue);
 };
 
@@ -164,6 +176,22 @@ static inline struct queue_io *io_list_take(struct io_list *list)
 	if (!list->first)
 		list->last = &list->first;
 	return io;
+}
+
+/* Takes @io out: false if it is not in. */
+static inline bool io_list_remove(struct io_list *list, const struct queue_io *io)
+{
+	struct queue_io **at;
+
+	for (at = &list->first; *at; at = &(*at)->next) {
+		if (*at != io)
+			continue;
+		*at = io->next;
+		if (!*at)
+			list->last = at;
+		return true;
+	}
+	return false;
 }
 
 /* Engines: 0, or -errno where this host refuses (then the next is tried). */

@@ -60,8 +60,21 @@ void block_req_end(struct block_req *req, int result)
 
 	req->result = result;
 	req->next = NULL;
+	req->node = NULL; /* no node has it any more: block_cancel() */
 	*queue->finished_last = req;
 	queue->finished_last = &req->next;
+}
+
+void queue_refuse(struct block_queue *queue, struct queue_io *io, int result)
+{
+	io->result = result;
+	io_list_add(&queue->ready, io);
+}
+
+void queue_cancel(struct block_queue *queue, struct queue_io *io)
+{
+	if (queue->engine->cancel && queue->engine->cancel(queue, io))
+		queue_refuse(queue, io, -ECANCELED);
 }
 
 static bool has_local_work(const struct block_queue *queue)
@@ -177,8 +190,7 @@ int queue_io_perform(const struct queue_io *io)
 
 static void sync_submit(struct block_queue *queue, struct queue_io *io)
 {
-	io->result = queue_io_perform(io);
-	io_list_add(&queue->ready, io);
+	queue_refuse(queue, io, queue_io_perform(io));
 }
 
 static void sync_nothing(struct block_queue *queue)

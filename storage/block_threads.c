@@ -56,6 +56,14 @@ static void threads_submit(struct block_queue *queue, struct queue_io *io)
 	pthread_cond_signal(&pool->more);
 }
 
+static bool threads_cancel(struct block_queue *queue, struct queue_io *io)
+{
+	struct pool *pool = queue->engine_state;
+
+	LOCK_SCOPE(&pool->lock);
+	return io_list_remove(&pool->todo, io);
+}
+
 static void threads_nothing(struct block_queue *queue)
 {
 	(void)queue;
@@ -90,6 +98,7 @@ static const struct queue_engine threads_engine = {
     .kick = threads_nothing,
     .reap = threads_nothing,
     .wait = threads_wait,
+    .cancel = threads_cancel,
     .free = threads_free,
 };
 

@@ -103,7 +103,10 @@ static void go_on(struct queue_io *io, int result)
 	struct block_req *req = block_io_req(io);
 
 	(void)result;
-	block_forward(((struct throttle *)req->node)->child, req);
+	if (req->cancelled)
+		block_req_end(req, -ECANCELED);
+	else
+		block_forward(((struct throttle *)req->node)->child, req);
 }
 
 static void send_first(struct throttle *t)
@@ -160,6 +163,27 @@ static void throttle_submit(struct block *block, struct block_req *req)
 		block_forward(t->child, req);
 }
 
+static void throttle_cancel(struct block *block, struct block_req *req)
+{
+	struct throttle *t = (struct throttle *)block;
+	struct block_req **at;
+	bool waits;
+
+	pthread_mutex_lock(&t->lock);
+	for (at = &t->first; *at && *at != req; at = &(*at)->next)
+		;
+	waits = *at;
+	if (waits) {
+		*at = req->next;
+		if (!*at)
+			t->last = at;
+		pthread_cond_signal(&t->change);
+	}
+	pthread_mutex_unlock(&t->lock);
+	if (waits)
+		block_req_end(req, -ECANCELED);
+}
+
 static int throttle_status(struct block *block, uint64_t offset, uint64_t bytes,
 			   struct block_extent *extent)
 {
@@ -201,6 +225,7 @@ static const struct block_ops throttle_ops = {
     .status = throttle_status,
     .resize = throttle_resize,
     .close = throttle_close,
+    .cancel = throttle_cancel,
 };
 
 void block_throttle_set(struct block *block, const struct block_limits *limits)

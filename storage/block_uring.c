@@ -105,6 +105,21 @@ static void uring_submit(struct block_queue *queue, struct queue_io *io)
 	prepare(get_sqe(u), io);
 }
 
+/* The ring answers twice: for the cancellation (with @u's own address), and for what was cancelled.
+ */
+static bool uring_cancel(struct block_queue *queue, struct queue_io *io)
+{
+	struct uring *u = queue->engine_state;
+	struct io_uring_sqe *sqe;
+
+	if (io_list_remove(&u->backlog, io))
+		return true;
+	sqe = get_sqe(u);
+	io_uring_prep_cancel(sqe, io, 0);
+	io_uring_sqe_set_data(sqe, u);
+	return false;
+}
+
 static void uring_kick(struct block_queue *queue)
 {
 	struct uring *u = queue->engine_state;
@@ -127,6 +142,8 @@ static void uring_reap(struct block_queue *queue)
 
 		io = io_uring_cqe_get_data(cqe);
 		io_uring_cqe_seen(&u->ring, cqe);
+		if ((void *)io == u)
+			continue;
 		if (!io) {
 			arm_event_read(queue);
 			continue;
@@ -161,13 +178,15 @@ static const struct queue_engine uring_engine = {
     .kick = uring_kick,
     .reap = uring_reap,
     .wait = uring_wait,
+    .cancel = uring_cancel,
     .free = uring_free,
 };
 
 static int restrict_ring(struct io_uring *ring)
 {
-	static const uint8_t allowed[] = {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_READ,
-					  IORING_OP_FSYNC, IORING_OP_FALLOCATE};
+	static const uint8_t allowed[] = {IORING_OP_READV,     IORING_OP_WRITEV,
+					  IORING_OP_READ,      IORING_OP_FSYNC,
+					  IORING_OP_FALLOCATE, IORING_OP_ASYNC_CANCEL};
 	struct io_uring_restriction rules[nitems(allowed)] = {0};
 	unsigned i;
 

@@ -328,6 +328,8 @@ bool qcow2_host_ok(const struct qcow2 *q, uint64_t offset);
 /* --- qcow2_read.c, qcow2_write.c, qcow2_zero.c --- */
 /* Fast paths: true if the request was taken. Queue's thread. */
 bool qcow2_fast_rw(struct qcow2 *q, struct block_req *req);
+/* The parts of one that was taken there; room holds NULL for others. */
+void qcow2_fast_cancel(struct block_req *req);
 /* Slow paths: carry out a part of a request and wait. @iov from @skip on. */
 int qcow2_read(struct qcow2 *q, struct qcow2_ctx *ctx, uint64_t offset, uint64_t bytes,
 	       const struct iovec *iov, unsigned n_iov, uint64_t skip);
@@ -359,6 +361,8 @@ size_t qcow2_pack(struct qcow2_packer *packer, const void *in, size_t in_bytes, 
 /* --- qcow2_node.c --- */
 struct qcow2 *qcow2_from_block(struct block *block); /* NULL if it is another kind */
 void qcow2_workers_run(struct qcow2_workers *workers, struct block_req *req);
+/* Takes it back, if no worker has begun. */
+bool qcow2_workers_cancel(struct qcow2_workers *workers, struct block_req *req);
 void qcow2_slow(struct qcow2 *q, struct qcow2_ctx *ctx, struct block_req *req, int *result);
 
 /* --- qcow2_resize.c --- */

@@ -83,6 +83,22 @@ void qcow2_workers_run(struct qcow2_workers *workers, struct block_req *req)
 	pthread_cond_signal(&workers->more);
 }
 
+bool qcow2_workers_cancel(struct qcow2_workers *workers, struct block_req *req)
+{
+	struct block_req **at;
+
+	LOCK_SCOPE(&workers->lock);
+	for (at = &workers->first; *at; at = &(*at)->next) {
+		if (*at != req)
+			continue;
+		*at = req->next;
+		if (!*at)
+			workers->last = at;
+		return true;
+	}
+	return false;
+}
+
 int qcow2_workers_new(struct qcow2_workers **workers, unsigned n, struct err *err)
 {
 	struct qcow2_workers *w = calloc(1, sizeof(*w));
@@ -188,10 +204,21 @@ static void node_submit(struct block *block, struct block_req *req)
 		return;
 	if (req->op == BLOCK_FLUSH && fast_flush(q, req))
 		return;
+	*(void **)block_req_room(req) = NULL;
 	if (q->workers && !block_queue_may_wait(req->queue))
 		qcow2_workers_run(q->workers, req);
 	else
 		block_req_end(req, run_slow(q, req));
+}
+
+static void node_cancel(struct block *block, struct block_req *req)
+{
+	struct qcow2 *q = (struct qcow2 *)block;
+
+	if (q->workers && qcow2_workers_cancel(q->workers, req))
+		block_req_end(req, -ECANCELED);
+	else
+		qcow2_fast_cancel(req);
 }
 
 static int below_status(struct qcow2 *q, uint64_t offset, struct block_extent *extent)
@@ -292,6 +319,7 @@ static const struct block_ops node_ops = {
     .status = node_status,
     .resize = qcow2_resize,
     .close = node_close,
+    .cancel = node_cancel,
 };
 
 struct qcow2 *qcow2_from_block(struct block *block)

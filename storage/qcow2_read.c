@@ -22,7 +22,7 @@ struct fan {
 	struct qcow2 *q;
 	struct block_req *parent;
 	unsigned generation;
-	unsigned left;
+	unsigned n, left;
 	int result;
 	struct block_req reqs[]; /* and the iovecs behind them */
 };
@@ -124,7 +124,7 @@ static struct fan *fan_new(struct qcow2 *q, struct block_req *req, const struct 
 		return NULL;
 	fan->q = q;
 	fan->parent = req;
-	fan->left = n;
+	fan->n = fan->left = n;
 	fan->result = 0;
 	iov = (struct iovec *)(fan->reqs + n);
 	for (i = 0; i < n; i++) {
@@ -162,9 +162,20 @@ bool qcow2_fast_rw(struct qcow2 *q, struct block_req *req)
 		return false;
 	if (!n)
 		block_req_end(req, 0);
+	else
+		*(struct fan **)block_req_room(req) = fan;
 	for (i = 0; i < n; i++)
 		block_submit(req->queue, pieces[i].node, &fan->reqs[i]);
 	return true;
+}
+
+void qcow2_fast_cancel(struct block_req *req)
+{
+	struct fan *fan = *(struct fan **)block_req_room(req);
+	unsigned i;
+
+	for (i = 0; fan && i < fan->n; i++)
+		block_cancel(&fan->reqs[i]);
 }
 
 /* --- the slow path ------------------------------------------------------------------------ */

@@ -167,21 +167,21 @@ static void learn(struct conn *conn)
 		conn->flags |= NBD_FLAG_READ_ONLY;
 }
 
-/* Looks where libnbd has got to. */
+/* Looks where libnbd has got to; asking for the export may already bring the answer. */
 static void look(struct conn *conn)
 {
+	if (conn->state == CONN_HANDSHAKE && nbd_aio_is_negotiating(conn->nbd))
+		negotiate(conn);
+	if (conn->state == CONN_HANDSHAKE && nbd_aio_is_negotiating(conn->nbd) && conn->refused)
+		negotiate(conn);
+	if (conn->state == CONN_HANDSHAKE && nbd_aio_is_ready(conn->nbd))
+		learn(conn);
 	if (conn->state == CONN_DEAD)
 		return;
-	if (nbd_aio_is_dead(conn->nbd)) {
+	if (nbd_aio_is_dead(conn->nbd))
 		die(conn);
-	} else if (nbd_aio_is_closed(conn->nbd)) {
+	else if (nbd_aio_is_closed(conn->nbd))
 		die_saying(conn, -ECONNRESET, "the server closed the connection");
-	} else if (conn->state == CONN_HANDSHAKE) {
-		if (nbd_aio_is_ready(conn->nbd))
-			learn(conn);
-		else if (nbd_aio_is_negotiating(conn->nbd))
-			negotiate(conn);
-	}
 }
 
 void conn_open(struct conn *conn, const struct target *target)

@@ -109,10 +109,12 @@ void vmm_disks_release(struct vmm *vmm);
 
 /*
  * Sends the layers and then @type (VMM_DISK or VMM_DISK_CHANGE); @opened NULL: no layers. One
- * at a time on a VMM. @cancel NULL where the outcome must be known.
+ * at a time on a VMM. @words (may be NULL): what the VMM has to say though it was done. @cancel
+ * NULL where the outcome must be known.
  */
 int vmm_disk_tell(struct vmm *vmm, enum vmm_msg_type type, const struct disk *disk,
-		  struct disk_opened *opened, struct cancel *cancel, struct err *err);
+		  struct disk_opened *opened, struct cancel *cancel, char words[VMM_TEXT_MAX],
+		  struct err *err);
 
 /* --- disk_live.c: changes while a VMM has it ---------------------------------------------------
  */
@@ -156,6 +158,12 @@ int disk_resize(struct machine *m, const char *name, uint64_t bytes, bool shrink
 /* One change at a time: claims the disks, or -EBUSY with words. */
 int disks_claim(struct machine *m, struct err *err);
 void disks_unclaim(struct machine *m);
+
+/*
+ * A VMM that was found running: what it was noted to have is asked for again, and what it has
+ * lost since is forgotten.
+ */
+void disks_recover(struct vmm *vmm);
 
 /* --- disk_size.c: sizes that are kept ------------------------------------------------------------
  */

@@ -21,6 +21,7 @@
 #include "vmm.h"
 
 #pragma weak volume_use_end
+#pragma weak volume_use_recover
 
 #define LET_GO_MS 10000 /* for a guest that is asked to */
 #define TAKEN_MS  30000 /* for a VMM that takes it away */
@@ -57,7 +58,8 @@ static void show_state(struct vmm *vmm, const char *name)
 	vmm_note(vmm);
 }
 
-static void disk_event(struct vmm *vmm, const char *kind, const char *name, const char *source)
+static void disk_event(struct vmm *vmm, const char *kind, const char *name, const char *source,
+		       const char *note)
 {
 	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
 	struct machine *m = vmm->m;
@@ -68,6 +70,8 @@ static void disk_event(struct vmm *vmm, const char *kind, const char *name, cons
 	event_text(&sb, "disk", name);
 	if (source)
 		event_text(&sb, "source", source);
+	if (note && *note)
+		event_text(&sb, "note", note);
 	model_event(m->model, &sb);
 }
 
@@ -112,6 +116,7 @@ static int open_for(struct vmm *vmm, const struct disk *d, struct cancel *cancel
 static int attach(struct vmm *vmm, const struct disk *d, struct cancel *cancel, struct err *err)
 {
 	_cleanup_disk_opened_ struct disk_opened *o = NULL;
+	char words[VMM_TEXT_MAX] = "";
 	int r = open_for(vmm, d, cancel, &o, err);
 
 	if (r == 0)
@@ -119,12 +124,14 @@ static int attach(struct vmm *vmm, const struct disk *d, struct cancel *cancel, 
 	if (r < 0)
 		return r;
 	vmm_note(vmm);
-	r = vmm_disk_tell(vmm, VMM_DISK, d, o, NULL, err);
+	r = vmm_disk_tell(vmm, VMM_DISK, d, o, NULL, words, err);
 	if (r < 0)
 		drop_disk(vmm, d->name);
 	else
 		o->in_use = false; /* the VMM's, until it ends or lets go */
 	show_state(vmm, d->name);
+	if (r == 0)
+		disk_event(vmm, "disk-plugged", d->name, d->values.source, words);
 	return r;
 }
 
@@ -136,7 +143,7 @@ static int change(struct vmm *vmm, const struct disk *d, struct cancel *cancel, 
 	int r = *d->values.source ? open_for(vmm, d, cancel, &o, err) : 0;
 
 	if (r == 0)
-		r = vmm_disk_tell(vmm, VMM_DISK_CHANGE, d, o, NULL, err);
+		r = vmm_disk_tell(vmm, VMM_DISK_CHANGE, d, o, NULL, NULL, err);
 	if (r == 0)
 		r = set_disk(vmm, d, o, err);
 	if (r < 0)
@@ -146,15 +153,16 @@ static int change(struct vmm *vmm, const struct disk *d, struct cancel *cancel, 
 	if (had_volume && !(o && o->volume))
 		volume_use_end(vmm->m->model, vmm->m, d->name);
 	show_state(vmm, d->name);
-	disk_event(vmm, o ? "disk-changed" : "disk-ejected", d->name, o ? d->values.source : NULL);
+	disk_event(vmm, o ? "disk-changed" : "disk-ejected", d->name, o ? d->values.source : NULL,
+		   NULL);
 	return 0;
 }
 
-static int set_limits(struct vmm *vmm, const struct disk *d, struct err *err)
+static int set_limits(struct vmm *vmm, const struct disk *d, unsigned timeout_ms, struct err *err)
 {
 	struct vmm_disk_limits msg = {0};
 	struct vmm_request rq = {
-	    .type = VMM_DISK_LIMITS, .data = &msg, .len = sizeof(msg), .timeout_ms = VMM_ORDER_MS};
+	    .type = VMM_DISK_LIMITS, .data = &msg, .len = sizeof(msg), .timeout_ms = timeout_ms};
 	int r = disk_limits_parse(d->values.limits, &msg.limits, err);
 
 	strcpy(msg.name, d->name);
@@ -186,6 +194,10 @@ static int ask_to_let_go(struct vmm *vmm, const char *name, bool force, struct e
 
 	strcpy(msg.name, name);
 	r = vmm_call(vmm, &rq, NULL, err);
+	if (r == -ENOENT) {
+		vmm_disk_gone(vmm, name, NULL); /* it went before, and nobody heard */
+		return 0;
+	}
 	pthread_mutex_lock(&vmm->m->lock);
 	has = vmm_disk_find(vmm, name);
 	if (r == 0 && has)
@@ -203,7 +215,7 @@ static int detach(struct vmm *vmm, const char *name, bool force, struct cancel *
 	int r = ask_to_let_go(vmm, name, force, err);
 
 	if (r < 0)
-		return r;
+		return r == -EPIPE ? 0 : r; /* with the machine, every disk is gone */
 	machine_cancel_wakes(m, cancel);
 	pthread_mutex_lock(&m->lock);
 	r = await_detached(vmm, name, force ? TAKEN_MS : LET_GO_MS, cancel);
@@ -230,7 +242,7 @@ static int do_step(struct vmm *vmm, const struct disk_step *s, struct cancel *ca
 	case STEP_CHANGE:
 		return change(vmm, s->to, cancel, err);
 	case STEP_LIMITS:
-		return set_limits(vmm, s->to, err);
+		return set_limits(vmm, s->to, VMM_ORDER_MS, err);
 	}
 	return 0;
 }
@@ -245,7 +257,7 @@ static int undo_step(struct vmm *vmm, const struct disk_step *s, struct err *err
 	case STEP_CHANGE:
 		return change(vmm, s->from, NULL, err);
 	case STEP_LIMITS:
-		return set_limits(vmm, s->from, err);
+		return set_limits(vmm, s->from, VMM_ORDER_MS, err);
 	}
 	return 0;
 }
@@ -347,6 +359,56 @@ void disk_steps_take_back(struct machine *m, struct disk_steps *steps)
 				  s->to ? s->to->name : s->from->name, err.text);
 	}
 	disk_steps_free(steps);
+}
+
+/* --- after a restart of the daemon ------------------------------------------------------ */
+
+static unsigned names_of(struct vmm *vmm, char names[VMM_DISKS_MAX][DISK_NAME_MAX + 1])
+{
+	unsigned n = 0;
+
+	LOCK_SCOPE(&vmm->m->lock);
+	for (struct vmm_has_disk *d = vmm->disks; d && n < VMM_DISKS_MAX; d = d->next)
+		strcpy(names[n++], d->name);
+	return n;
+}
+
+static void recover_volume(struct vmm *vmm, const char *name)
+{
+	_cleanup_free_ char *source = NULL;
+	const struct vmm_has_disk *has;
+	bool write = false, share = false;
+
+	pthread_mutex_lock(&vmm->m->lock);
+	has = vmm_disk_find(vmm, name);
+	if (has && has->volume) {
+		source = strdup(has->source);
+		write = has->written;
+		share = has->share;
+	}
+	pthread_mutex_unlock(&vmm->m->lock);
+	if (source)
+		volume_use_recover(vmm->m->model, source, vmm->m, name, write, share);
+}
+
+/* Limits are told to each once more: one that it has not is known by that. */
+void disks_recover(struct vmm *vmm)
+{
+	_cleanup_definition_ struct definition *def = machine_definition(vmm->m);
+	char names[VMM_DISKS_MAX][DISK_NAME_MAX + 1];
+	unsigned n = names_of(vmm, names);
+	int r = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		const struct disk *d = definition_disk(def, names[i]);
+		struct err err = ERR_INIT;
+
+		recover_volume(vmm, names[i]);
+		if (d && r != -ETIMEDOUT)
+			r = set_limits(vmm, d, VMM_QUERY_MS, &err);
+		if (r == -ENOENT)
+			vmm_disk_gone(vmm, names[i], NULL);
+	}
 }
 
 /* --- commands

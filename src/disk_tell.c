@@ -7,6 +7,7 @@
 #include "disk.h"
 #include "disk_limits.h"
 #include "util/cleanup.h"
+#include "util/msg.h"
 #include "vmm.h"
 
 static int tell(struct vmm *vmm, enum vmm_msg_type type, const void *data, size_t len,
@@ -53,8 +54,26 @@ static unsigned n_layers(const struct disk_opened *o)
 	return !o ? 0 : o->chain.images.n ? o->chain.images.n : 1;
 }
 
+static int tell_disk(struct vmm *vmm, enum vmm_msg_type type, const struct vmm_disk *msg,
+		     struct cancel *cancel, char words[VMM_TEXT_MAX], struct err *err)
+{
+	struct vmm_reply reply = {.data = words, .room = words ? VMM_TEXT_MAX - 1 : 0};
+	struct vmm_request rq = {.type = type,
+				 .data = msg,
+				 .len = sizeof(*msg),
+				 .timeout_ms = VMM_ORDER_MS,
+				 .cancel = cancel};
+	int r = vmm_call(vmm, &rq, &reply, err);
+
+	msg_close_fds(reply.fds, reply.n_fds);
+	if (words)
+		words[r == 0 ? reply.len : 0] = '\0';
+	return r;
+}
+
 int vmm_disk_tell(struct vmm *vmm, enum vmm_msg_type type, const struct disk *d,
-		  struct disk_opened *o, struct cancel *cancel, struct err *err)
+		  struct disk_opened *o, struct cancel *cancel, char words[VMM_TEXT_MAX],
+		  struct err *err)
 {
 	struct vmm_disk msg = {.n_layers = n_layers(o),
 			       .readonly = (uint32_t)d->values.readonly,
@@ -68,7 +87,7 @@ int vmm_disk_tell(struct vmm *vmm, enum vmm_msg_type type, const struct disk *d,
 	if (r == 0 && o)
 		r = tell_layers(vmm, o, cancel, err);
 	if (r == 0)
-		return tell(vmm, type, &msg, sizeof(msg), NULL, 0, cancel, err);
+		return tell_disk(vmm, type, &msg, cancel, words, err);
 	/* Layers that are there already go with a disk that is refused. */
 	msg.n_layers = VMM_LAYERS_MAX + 1;
 	vmm_post(vmm, VMM_DISK, &msg, sizeof(msg), NULL, 0);

@@ -164,7 +164,7 @@ static int tell_disks(struct start *s)
 
 		if (!s->disks[i])
 			continue;
-		r = vmm_disk_tell(s->vmm, VMM_DISK, d, s->disks[i], s->cancel, s->err);
+		r = vmm_disk_tell(s->vmm, VMM_DISK, d, s->disks[i], s->cancel, NULL, s->err);
 		if (r < 0)
 			err_prefix(s->err, "disk %s", d->name);
 	}

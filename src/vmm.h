@@ -150,6 +150,8 @@ void vmm_heard_status(struct vmm *vmm, const struct vmm_status *status);
 void vmm_heard_done(struct vmm *vmm, enum vmm_msg_type type);
 void vmm_heard_console(struct vmm *vmm);
 void vmm_heard_disk(struct vmm *vmm, const struct vmm_disk_event *event);
+/* It has that disk no longer; @note, in words or NULL, why. Any thread, not under machine.lock. */
+void vmm_disk_gone(struct vmm *vmm, const char *name, const char *note);
 void vmm_heard_exit(struct vmm *vmm, const char *how);
 /* Under machine.lock: makes the state what the last status says. */
 void vmm_follow_status(struct vmm *vmm);

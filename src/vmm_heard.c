@@ -265,7 +265,7 @@ static void disk_event(struct machine *m, const char *kind, const char *disk, in
 	if (code)
 		event_text(&sb, "errno", err_name(code));
 	if (words)
-		event_text(&sb, "error", words);
+		event_text(&sb, code ? "error" : "note", words);
 	model_event(m->model, &sb);
 }
 
@@ -299,11 +299,16 @@ static void disk_failed(struct vmm *vmm, const char *name, const struct vmm_disk
 	machine_guest_failed(m, &err);
 }
 
-static void disk_gone(struct vmm *vmm, const char *name, bool volume)
+void vmm_disk_gone(struct vmm *vmm, const char *name, const char *note)
 {
 	struct machine *m = vmm->m;
 	const struct vmm_has_disk *has;
+	bool volume;
 
+	pthread_mutex_lock(&m->lock);
+	has = vmm_disk_find(vmm, name);
+	volume = has && has->volume;
+	pthread_mutex_unlock(&m->lock);
 	if (volume)
 		volume_use_end(m->model, m, name); /* before anybody can attach it again */
 	pthread_mutex_lock(&m->lock);
@@ -311,7 +316,7 @@ static void disk_gone(struct vmm *vmm, const char *name, bool volume)
 	if (has) {
 		disk_size_keep(m, name, has->bytes);
 		vmm_disk_drop(vmm, name);
-		disk_event(m, "disk-detached", name, 0, NULL);
+		disk_event(m, "disk-detached", name, 0, note && *note ? note : NULL);
 		machine_touch(m, ASPECT_DISK, name);
 		machine_touch(m, ASPECT_DISK_CONTENT, name);
 		pthread_cond_broadcast(&m->cond);
@@ -320,28 +325,23 @@ static void disk_gone(struct vmm *vmm, const char *name, bool volume)
 	vmm_note(vmm);
 }
 
+/* A name that is not known here means nothing. */
 void vmm_heard_disk(struct vmm *vmm, const struct vmm_disk_event *event)
 {
 	struct machine *m = vmm->m;
 	struct vmm_disk_event e = *event;
-	const struct vmm_has_disk *has;
-	bool volume;
+	bool known;
 
 	e.name[sizeof(e.name) - 1] = e.text[sizeof(e.text) - 1] = '\0';
 	pthread_mutex_lock(&m->lock);
-	has = vmm_disk_find(vmm, e.name);
-	volume = has && has->volume;
-	if (m->vmm != vmm || !has) {
-		pthread_mutex_unlock(&m->lock);
-		return;
-	}
-	if (e.what == VMM_DISK_ATTACHED)
+	known = m->vmm == vmm && vmm_disk_find(vmm, e.name);
+	if (known && e.what == VMM_DISK_ATTACHED)
 		disk_event(m, "disk-attached", e.name, 0, NULL);
-	else if (e.what == VMM_DISK_FAILED)
+	else if (known && e.what == VMM_DISK_FAILED)
 		disk_failed(vmm, e.name, &e);
 	pthread_mutex_unlock(&m->lock);
-	if (e.what == VMM_DISK_DETACHED)
-		disk_gone(vmm, e.name, volume);
+	if (known && e.what == VMM_DISK_DETACHED)
+		vmm_disk_gone(vmm, e.name, e.text);
 }
 
 /* --- its end ------------------------------------------------------------------------------------

@@ -420,6 +420,7 @@ static void recover(struct machine *m)
 			lost(m);
 		return; /* else its end is heard */
 	}
+	disks_recover(vmm);
 	LOCK_SCOPE(&m->lock);
 	found_event(m);
 }

@@ -37,7 +37,7 @@
 #define SAY_MS	     10000
 #define EVENTS_BATCH 8
 
-static int64_t now_ms(void)
+int64_t control_now_ms(void)
 {
 	struct timespec ts;
 
@@ -61,7 +61,7 @@ void control_flush(struct control *c)
 {
 	uint64_t printed = console_flush(c->console);
 
-	c->last_flush = now_ms();
+	c->last_flush = control_now_ms();
 	c->flush_at = 0;
 	if (printed != c->console_told)
 		c->console_pending = true;
@@ -159,7 +159,7 @@ int control_reset(struct control *c, enum vmm_reason reason, const char *text, s
 
 static bool take_token(struct control *c)
 {
-	int64_t now = now_ms();
+	int64_t now = control_now_ms();
 
 	c->reset_tokens += (double)(now - c->tokens_as_of) / 1000;
 	if (c->reset_tokens > RESET_BURST)
@@ -184,7 +184,7 @@ static void reset_now(struct control *c)
 /* For the log, but not of each where there are many: the daemon is told of them all. */
 static void say_reset(struct control *c, const char *text)
 {
-	int64_t now = now_ms();
+	int64_t now = control_now_ms();
 
 	if (c->reset_said != 0 && now - c->reset_said < SAY_MS) {
 		c->resets_unsaid++;
@@ -205,7 +205,7 @@ static void restart(struct control *c, enum vmm_reason reason, const char *text)
 	if (take_token(c))
 		reset_now(c);
 	else
-		c->reset_at = now_ms() + (int64_t)((1 - c->reset_tokens) * 1000) + 1;
+		c->reset_at = control_now_ms() + (int64_t)((1 - c->reset_tokens) * 1000) + 1;
 }
 
 /* What may be done about each kind of end; text is the guest's. */
@@ -273,6 +273,8 @@ void control_drop_connection(struct control *c)
 		return;
 	close(c->conn_fd);
 	c->conn_fd = -1;
+	c->connection++;
+	c->n_disk_events = 0;
 	control_disk_drop_layers(c);
 	c->want_out = c->state_pending = c->console_pending = false;
 	/* A machine that never ran is nobody's now. */
@@ -298,6 +300,8 @@ static void accept_connection(struct control *c)
 		control_disk_drop_layers(c);
 	}
 	c->conn_fd = take_fd(&fd);
+	c->connection++;
+	c->n_disk_events = 0;
 	c->want_out = false;
 	c->idle_until = 0;
 	if (watch(c, c->conn_fd, EPOLLIN) < 0)
@@ -306,7 +310,7 @@ static void accept_connection(struct control *c)
 
 static void on_wake(struct control *c)
 {
-	int64_t now = now_ms();
+	int64_t now = control_now_ms();
 	uint64_t count;
 
 	if (read(c->wake_fd, &count, sizeof(count)) < 0)
@@ -317,6 +321,7 @@ static void on_wake(struct control *c)
 		c->flush_at = now + FLUSH_MS;
 	if (console_pty_waits(c->console))
 		console_pty_read(c->console);
+	control_disks_look(c);
 	look_for_end(c);
 }
 
@@ -346,7 +351,7 @@ static int timeout(const struct control *c)
 			first = moments[i];
 	if (first == 0)
 		return -1;
-	left = first - now_ms();
+	left = first - control_now_ms();
 	return left < 0 ? 0 : (int)left;
 }
 
@@ -356,7 +361,7 @@ static void do_what_is_due(struct control *c)
 
 	if (c->flush_at == 0 && c->idle_until == 0 && c->reset_at == 0)
 		return;
-	now = now_ms();
+	now = control_now_ms();
 	if (c->flush_at != 0 && now >= c->flush_at)
 		control_flush(c);
 	if (c->reset_at != 0 && now >= c->reset_at && c->state == VMM_STATE_RUNNING) {
@@ -456,8 +461,8 @@ int control_run(int listen_fd, const struct title *title, struct err *err)
 	c->config.kvm_fd = c->config.kernel_fd = c->config.initrd_fd = -1;
 	c->memory.fd = -1;
 	c->reset_tokens = RESET_BURST;
-	c->tokens_as_of = now_ms();
-	c->idle_until = now_ms() + IDLE_MS;
+	c->tokens_as_of = control_now_ms();
+	c->idle_until = control_now_ms() + IDLE_MS;
 	ret = setup(c, err);
 	if (ret == 0)
 		loop(c);

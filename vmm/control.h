@@ -26,8 +26,9 @@ struct control {
 	struct vm_config config;
 	struct disk_layer layers[VMM_LAYERS_MAX]; /* for the disk that is to come */
 	unsigned n_layers;
-	bool configured; /* CONFIG was taken: locked in, memory made */
-	bool sealed;	 /* system calls are filtered */
+	uint64_t connection; /* which one it is: answers that come later are for it alone */
+	bool configured;     /* CONFIG was taken: locked in, memory made */
+	bool sealed;	     /* system calls are filtered */
 	struct memory memory;
 	struct vm vm;
 	bool has_vm;
@@ -40,6 +41,8 @@ struct control {
 	/* events that the connection has not taken yet */
 	bool state_pending, console_pending, want_out;
 	uint64_t console_told;
+	struct vmm_disk_event disk_events[2 * VMM_DISKS_MAX];
+	unsigned n_disk_events;
 
 	/* moments of CLOCK_MONOTONIC in ms; 0: none */
 	int64_t flush_at; /* the console's next */
@@ -68,6 +71,9 @@ int control_run(int listen_fd, const struct title *title, struct err *err);
 void control_proto_receive(struct control *c);
 /* Sends events that are pending, as far as the connection takes them. */
 void control_proto_send_events(struct control *c);
+/* Answers request @seq of the connection there is: 0 with @body, or -errno with words. */
+void control_proto_answer(struct control *c, uint32_t seq, int result, const void *body, size_t len,
+			  const struct err *err);
 void control_proto_fill_status(struct control *c, struct vmm_status *status);
 void control_drop_connection(struct control *c);
 
@@ -90,5 +96,9 @@ void control_flush(struct control *c);
 void control_disk_drop_layers(struct control *c);
 /* Those too, and all disks: the machine is gone. */
 void control_disks_close(struct control *c);
+/* Something may have happened to them: jobs that are over, failures, readers that are gone. */
+void control_disks_look(struct control *c);
+/* CLOCK_MONOTONIC in ms. */
+int64_t control_now_ms(void);
 
 #endif

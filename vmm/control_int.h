@@ -21,7 +21,11 @@ struct reply {
 	size_t len;
 	int fds[2]; /* borrowed */
 	size_t n_fds;
+	int own_fd; /* closed once it is sent; -1: none */
 };
+
+/* What a request's function returns where the answer comes later, by control_proto_answer(). */
+#define CONTROL_LATER 1
 
 static inline void reply_put(struct reply *reply, const void *data, size_t len)
 {
@@ -40,6 +44,14 @@ static inline void copy_text(char *to, const char *from, size_t size)
 
 int control_disk_layer(struct control *c, struct request *req, struct reply *reply,
 		       struct err *err);
+int control_disk_change(struct control *c, struct request *req, struct reply *reply,
+			struct err *err);
+int control_disk_resize(struct control *c, struct request *req, struct reply *reply,
+			struct err *err);
+int control_disk_limits(struct control *c, struct request *req, struct reply *reply,
+			struct err *err);
+int control_disk_snapshot(struct control *c, struct request *req, struct reply *reply,
+			  struct err *err);
 int control_disk_add(struct control *c, struct request *req, struct reply *reply, struct err *err);
 /*
  * The disk that a VMM_DISK and the layers before it describe, opened; the layers are used up,
@@ -49,7 +61,11 @@ int control_disk_make(struct control *c, const struct request *req, struct disk 
 		      struct err *err);
 /* The disk of that name, or NULL. */
 struct disk *control_disk_find(struct control *c, const char *name);
+/* Queues an event for the daemon; dropped where there is none. */
+void control_disk_tell(struct control *c, const char *name, enum vmm_disk_what what, int error,
+		       const char *text);
 /* A place in config.disks that is free; -ENOSPC with words. */
 int control_disk_place(struct control *c, struct err *err);
+
 
 #endif

@@ -239,6 +239,7 @@ static int do_console_input(struct control *c, struct request *req, struct reply
 }
 
 #define IN(state) (1u << (state))
+#define LIVE	  (IN(VMM_STATE_RUNNING) | IN(VMM_STATE_PAUSED))
 #define ANY	  (IN(VMM_STATE_NEW) | IN(VMM_STATE_RUNNING) | IN(VMM_STATE_PAUSED) | IN(VMM_STATE_ENDED))
 
 static const struct row {
@@ -257,6 +258,13 @@ static const struct row {
     {VMM_CMDLINE, "CMDLINE", 0, VMM_CMDLINE_MAX, 0, 0, IN(VMM_STATE_NEW), do_cmdline},
     {VMM_LAYER, "LAYER", EXACT(struct vmm_layer), 1, 2, ANY, control_disk_layer},
     {VMM_DISK, "DISK", EXACT(struct vmm_disk), 0, 0, IN(VMM_STATE_NEW), control_disk_add},
+    {VMM_DISK_CHANGE, "DISK_CHANGE", EXACT(struct vmm_disk), 0, 0, LIVE, control_disk_change},
+    {VMM_DISK_RESIZE, "DISK_RESIZE", EXACT(struct vmm_disk_resize), 0, 0, LIVE,
+     control_disk_resize},
+    {VMM_DISK_LIMITS, "DISK_LIMITS", EXACT(struct vmm_disk_limits), 0, 0, LIVE,
+     control_disk_limits},
+    {VMM_DISK_SNAPSHOT, "DISK_SNAPSHOT", EXACT(struct vmm_disk_name), 2, 2, LIVE,
+     control_disk_snapshot},
     {VMM_CONSOLE, "CONSOLE", EXACT(struct vmm_console), 1, 2, ANY, do_console},
     {VMM_RUN, "RUN", 0, 0, 0, 0, IN(VMM_STATE_NEW), do_run},
     {VMM_PAUSE, "PAUSE", 0, 0, 0, 0, IN(VMM_STATE_RUNNING), do_pause},
@@ -296,21 +304,14 @@ static int run(struct control *c, struct request *req, struct reply *reply, stru
 	return row->run(c, req, reply, err);
 }
 
-static void answer(struct control *c, const struct request *req, const struct reply *reply,
-		   int result, const struct err *err)
+static void send_reply(struct control *c, uint32_t seq, int result, const void *body, size_t len,
+		       const int *fds, size_t n_fds)
 {
-	struct vmm_msg_hdr hdr = {.type = VMM_REPLY, .seq = req->hdr.seq, .error = result};
-	const void *body = reply->body;
-	size_t len = reply->len;
+	struct vmm_msg_hdr hdr = {
+	    .type = VMM_REPLY, .seq = seq, .error = result, .len = (uint32_t)len};
 	int ret;
 
-	if (result < 0) {
-		body = err->text;
-		len = strlen(err->text) + 1;
-	}
-	hdr.len = (uint32_t)len;
-	ret = msg_send(c->conn_fd, &hdr, sizeof(hdr), body, len, reply->fds,
-		       result < 0 ? 0 : reply->n_fds, MSG_DONTWAIT);
+	ret = msg_send(c->conn_fd, &hdr, sizeof(hdr), body, len, fds, n_fds, MSG_DONTWAIT);
 	if (ret < 0) {
 		/* Also one that asks and never reads: it may come again. */
 		log_warn("cannot answer the daemon: %s", strerror(-ret));
@@ -318,10 +319,30 @@ static void answer(struct control *c, const struct request *req, const struct re
 	}
 }
 
+void control_proto_answer(struct control *c, uint32_t seq, int result, const void *body, size_t len,
+			  const struct err *err)
+{
+	if (result < 0)
+		send_reply(c, seq, result, err->text, strlen(err->text) + 1, NULL, 0);
+	else
+		send_reply(c, seq, 0, body, len, NULL, 0);
+}
+
+static void answer(struct control *c, const struct request *req, struct reply *reply, int result,
+		   const struct err *err)
+{
+	if (result < 0)
+		control_proto_answer(c, req->hdr.seq, result, NULL, 0, err);
+	else if (result != CONTROL_LATER)
+		send_reply(c, req->hdr.seq, 0, reply->body, reply->len, reply->fds, reply->n_fds);
+	if (reply->own_fd >= 0)
+		close(take_fd(&reply->own_fd));
+}
+
 void control_proto_receive(struct control *c)
 {
 	struct request req = {.fds = {-1, -1, -1, -1, -1, -1, -1, -1}, .n_fds = VMM_MSG_FDS};
-	struct reply reply = {.len = 0};
+	struct reply reply = {.own_fd = -1};
 	struct err err = ERR_INIT;
 	ssize_t n =
 	    msg_recv(c->conn_fd, c->packet, sizeof(c->packet), req.fds, &req.n_fds, MSG_DONTWAIT);
@@ -388,6 +409,14 @@ void control_proto_send_events(struct control *c)
 	if (c->console_pending) {
 		full = !send_event(c, VMM_EV_CONSOLE, &c->console_told, sizeof(c->console_told));
 		c->console_pending = full;
+	}
+	while (c->n_disk_events > 0 && !full && c->conn_fd >= 0) {
+		full = !send_event(c, VMM_EV_DISK, &c->disk_events[0], sizeof(c->disk_events[0]));
+		if (full)
+			break;
+		c->n_disk_events--;
+		memmove(&c->disk_events[0], &c->disk_events[1],
+			c->n_disk_events * sizeof(c->disk_events[0]));
 	}
 	if (c->state_pending && !full && c->conn_fd >= 0) {
 		control_proto_fill_status(c, &status);

@@ -2,11 +2,19 @@
 #ifndef FV_VMM_DISK_H
 #define FV_VMM_DISK_H
 /*
- * What a disk is made of: the layers that the daemon sent, opened into one graph
- * of block nodes. A disk outlives resets of the guest; the device that
- * shows it (virtio_blk.h) comes and goes with each. Control thread only,
- * but for the graph itself.
+ * What a disk is made of: the layers that the daemon sent, opened into a graph
+ * of block nodes,
+ *
+ *	limits (where there ever were any) → fleece (snapshots for readers) → image chain
+ *
+ * A disk outlives resets of the guest; the device that shows it (virtio_blk.h) comes and
+ * goes with each. Its graph may be exchanged for another while it is shown.
+ *
+ * Threads. The control thread owns the struct, but for what is said below. What waits for
+ * storage runs on a thread of its own, one at a time for a disk (disk_job.h). Lanes
+ * of the device submit to graph->top and tell news.
  */
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -14,6 +22,8 @@
 #include "storage/block.h"
 
 struct device;
+struct disk_job;
+struct disk_snapshot;
 
 struct disk_layer {
 	enum vmm_layer_kind kind;
@@ -32,17 +42,51 @@ struct disk_config {
 	struct vmm_limits limits;
 	struct disk_layer *layers; /* the top first; the caller's, its descriptors are taken */
 	unsigned n_layers;
+	int wake_fd; /* borrowed eventfd, written when there is news; -1: nobody wants to know */
+};
+
+/* One set of contents. */
+struct disk_graph {
+	struct block *fleece;
+	struct block *throttle;		 /* over it; NULL: there never were limits */
+	struct block *top;		 /* one of both; atomic */
+	struct block_info info;		 /* of the whole; written by a job that resizes it */
+	enum vmm_layer_kind kind;	 /* of its top layer */
+	struct disk_snapshot *snapshots; /* control thread's */
+	/* Counts how long limits held requests up; what submits puts the time into req->user (ns of
+	 * CLOCK_MONOTONIC). Atomic; NULL: nobody counts. */
+	uint64_t *throttled_ns;
+};
+
+/* What control is to hear of; see disk_news_take(). */
+struct disk_news {
+	bool attached;	  /* the guest began to use it */
+	bool failed;	  /* error and text say how */
+	bool wants_pause; /* requests were kept; they are tried again at resume */
+	int error;
+	char text[128];
 };
 
 struct disk {
 	char name[VMM_NAME_MAX];
 	char serial[VMM_SERIAL_MAX];
-	bool readonly;
+	bool readonly; /* as it is shown */
 	unsigned queues;
 	enum vmm_cache cache;
 	enum vmm_on_error on_error;
-	struct block *block;   /* the top of its graph */
+	struct vmm_limits limits;
 	struct device *device; /* that shows it just now; NULL: none */
+	struct disk_job *job;  /* NULL: none is under way or unanswered */
+	int64_t told_ms;       /* when the daemon last heard of a failure; control's own */
+
+	pthread_mutex_t lock;
+	pthread_cond_t settled;
+	/* under the lock */
+	struct disk_graph *graph; /* NULL: ejected. Written by control, or a job with the lock */
+	bool working;		  /* a job's thread runs: graph and device stay as they are */
+	bool was_attached;
+	struct disk_news news;
+	int wake_fd;
 };
 
 /*
@@ -50,9 +94,32 @@ struct disk {
  * for layers that cannot be, and what opening an image gives.
  */
 int disk_open(struct disk **disk, const struct disk_config *config, struct err *err);
-/* No device shows it. NULL is fine. */
+/* No device shows it, no job runs. NULL is fine. */
 void disk_close(struct disk *disk);
 /* Closes the descriptors that are left in @layers. */
 void disk_layers_close(struct disk_layer *layers, unsigned n);
+
+/* The graph of @config's layers, taken as above, with its limits. May wait. */
+int disk_graph_open(struct disk_graph **graph, const struct disk_config *config, struct err *err);
+/* Ends its snapshots. Nothing is under way in it. May wait; NULL is fine. */
+void disk_graph_close(struct disk_graph *graph);
+
+/* New limits for the graph it has and those to come. -errno with words where none can be set. */
+int disk_set_limits(struct disk *disk, const struct vmm_limits *limits, struct err *err);
+/*
+ * Lets all that limits hold up go at once, until the next disk_hurry(false): around a wait for
+ * requests to end. Any thread.
+ */
+void disk_hurry(struct disk *disk, bool hurry);
+/* Waits until no job's thread runs on it. */
+void disk_settle(struct disk *disk);
+
+/* Any thread: the guest uses it; a request failed (@pause: and is kept, for control to pause). */
+void disk_tell_attached(struct disk *disk);
+void disk_tell_failed(struct disk *disk, int error, bool pause, const char *text);
+/* What is kept is tried again: nobody need pause for it any more. */
+void disk_news_no_pause(struct disk *disk);
+/* What happened since the last call: true if anything did. */
+bool disk_news_take(struct disk *disk, struct disk_news *news);
 
 #endif

@@ -55,6 +55,7 @@ static const struct {
     {SYS_fcntl, 1, UINT32_MAX, F_GETFL, "flags of disks and of the pty"},
     {SYS_fcntl, 1, UINT32_MAX, F_SETFL, "the same"},
     {SYS_fcntl, 1, UINT32_MAX, F_DUPFD_CLOEXEC, "a device's own descriptor of its disk"},
+    {SYS_fcntl, 1, UINT32_MAX, F_ADD_SEALS, "memory shared with a snapshot's reader: it stays"},
 };
 
 static const struct {
@@ -91,6 +92,7 @@ static const struct {
     {SYS_ppoll, "the same"},
     {SYS_timerfd_create, "timers of devices after a reset"},
     {SYS_timerfd_settime, "the same"},
+    {SYS_memfd_create, "memory shared with a snapshot's reader; never code: see mmap"},
     {SYS_recvmsg, "requests of the daemon"},
     {SYS_sendmsg, "answers and events"},
     {SYS_accept4, "a daemon that was restarted"},

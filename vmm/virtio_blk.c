@@ -19,13 +19,12 @@
  * Errors of storage and requests that cannot be carried out are answered in the
  * status byte; only a request without room for one is a driver's fault.
  */
-#define LOG_MODULE "blk"
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "util/cleanup.h"
-#include "util/log.h"
+#include "storage/block_node.h"
 #include "vmm/io_pool.h"
 #include "vmm/pci.h"
 #include "vmm/virtio_blk_int.h"
@@ -40,13 +39,17 @@
 static void update_write_through(struct blk *blk)
 {
 	bool flush = virtio_negotiated(&blk->virtio, VIRTIO_BLK_F_FLUSH);
+	bool through = !flush || !blk->config.wce || blk->disk->cache == VMM_CACHE_WRITETHROUGH;
 
-	__atomic_store_n(&blk->write_through, !flush || !blk->config.wce, __ATOMIC_RELAXED);
+	__atomic_store_n(&blk->write_through, through, __ATOMIC_RELAXED);
 }
 
 static void blk_activated(struct virtio_device *dev)
 {
-	update_write_through((struct blk *)dev);
+	struct blk *blk = (struct blk *)dev;
+
+	update_write_through(blk);
+	disk_tell_attached(blk->disk);
 }
 
 /* Only `wce` can be written (§5.2.5.1). */
@@ -77,20 +80,37 @@ static const struct virtio_ops blk_ops = {
     .reset = blk_reset,
 };
 
-/* What the disk is, as the driver reads it. Numbers are little endian. */
-static void describe(struct blk *blk, const struct block_info *info)
+/* What a driver may ask of contents like that. Without contents there may be any later. */
+static struct blk_limits limits_of(const struct disk *disk, const struct disk_graph *graph)
 {
+	struct blk_limits limits = {.readonly = disk->readonly,
+				    .discard = !disk->readonly,
+				    .write_zeroes = !disk->readonly};
+
+	if (graph) {
+		limits.sectors =
+		    block_size(__atomic_load_n(&graph->top, __ATOMIC_ACQUIRE)) / BLK_SECTOR;
+		limits.readonly = graph->info.readonly;
+		limits.discard = graph->info.discard && !limits.readonly;
+		limits.write_zeroes = graph->info.write_zeroes && !limits.readonly;
+	}
+	return limits;
+}
+
+/* What the disk is, as the driver reads it. Numbers are little endian. */
+static void describe(struct blk *blk)
+{
+	static const struct block_info none = {.logical_block = 512, .physical_block = 512};
+	const struct disk_graph *graph = blk->disk->graph;
+	const struct block_info *info = graph ? &graph->info : &none;
+	const struct blk_limits limits = limits_of(blk->disk, graph);
 	struct virtio_blk_config *config = &blk->config;
 	uint32_t per_block = info->physical_block / info->logical_block;
 	uint64_t features = 1ull << VIRTIO_BLK_F_SIZE_MAX | 1ull << VIRTIO_BLK_F_SEG_MAX |
 			    1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY |
 			    1ull << VIRTIO_BLK_F_MQ;
 
-	blk->limits = (struct blk_limits){.sectors = info->bytes / BLK_SECTOR,
-					  .readonly = info->readonly,
-					  .discard = info->discard && !info->readonly,
-					  .write_zeroes = info->write_zeroes && !info->readonly};
-	config->capacity = htole64(blk->limits.sectors);
+	config->capacity = htole64(limits.sectors);
 	config->size_max = htole32(SEGMENT_BYTES);
 	config->seg_max = htole32(BLK_SEGMENTS_MAX);
 	config->blk_size = htole32(info->logical_block);
@@ -101,15 +121,15 @@ static void describe(struct blk *blk, const struct block_info *info)
 	/* With write-through there is no volatile cache, and nothing to choose. */
 	if (config->wce)
 		features |= 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_CONFIG_WCE;
-	if (info->readonly)
+	if (limits.readonly)
 		features |= 1ull << VIRTIO_BLK_F_RO;
-	if (blk->limits.discard) {
+	if (limits.discard) {
 		features |= 1ull << VIRTIO_BLK_F_DISCARD;
 		config->max_discard_sectors = htole32(BLK_RANGE_SECTORS_MAX);
 		config->max_discard_seg = htole32(BLK_RANGES_MAX);
 		config->discard_sector_alignment = htole32(info->physical_block / BLK_SECTOR);
 	}
-	if (blk->limits.write_zeroes) {
+	if (limits.write_zeroes) {
 		features |= 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
 		config->max_write_zeroes_sectors = htole32(BLK_RANGE_SECTORS_MAX);
 		config->max_write_zeroes_seg = htole32(BLK_RANGES_MAX);
@@ -118,6 +138,96 @@ static void describe(struct blk *blk, const struct block_info *info)
 	blk->virtio.offered = features;
 	blk->virtio.config = config;
 	blk->virtio.config_len = offsetof(struct virtio_blk_config, max_secure_erase_sectors);
+}
+
+/* --- contents that change ------------------------------------------------------------------- */
+
+struct use {
+	struct blk_lane *lane;
+	struct disk_graph *graph;
+	struct blk_limits limits;
+};
+
+static void lane_use(void *arg)
+{
+	struct use *use = arg;
+	struct blk_lane *lane = use->lane;
+
+	if (lane->graph != use->graph) {
+		block_queue_kick(lane->io);
+		block_queue_drain(lane->io);
+		blk_kept_lose(lane);
+	}
+	lane->graph = use->graph;
+	lane->limits = use->limits;
+}
+
+void virtio_blk_use(struct disk *disk, struct disk_graph *graph)
+{
+	struct blk *blk = (struct blk *)disk->device;
+
+	if (!blk)
+		return;
+	if (graph)
+		__atomic_store_n(&graph->throttled_ns, blk->throttled_ns, __ATOMIC_RELAXED);
+	for (unsigned i = 0; i < blk->n_lanes; i++) {
+		struct use use = {&blk->lanes[i], graph, limits_of(disk, graph)};
+
+		iothread_call(use.lane->thread, lane_use, &use);
+	}
+}
+
+/* The configuration has another generation (§2.5), and the driver is told (§5.2.5). */
+static void tell_driver(struct blk *blk)
+{
+	struct virtio_device *dev = &blk->virtio;
+
+	blk->changed = false;
+	LOCK_SCOPE(&dev->lock);
+	if (dev->status & VIRTIO_CONFIG_S_DRIVER_OK)
+		dev->transport->interrupt_config(dev);
+}
+
+void virtio_blk_changed(struct disk *disk)
+{
+	struct blk *blk = (struct blk *)disk->device;
+
+	if (!blk)
+		return;
+	{
+		LOCK_SCOPE(&blk->virtio.lock);
+		blk->config.capacity = htole64(limits_of(disk, disk->graph).sectors);
+		blk->virtio.generation++;
+		update_write_through(blk);
+	}
+	blk->changed = true;
+	if (!blk->paused)
+		tell_driver(blk);
+}
+
+/* Limits are lifted for as long as that takes: a guest must not hold up its own pause. */
+static void blk_pause(struct device *device)
+{
+	struct blk *blk = (struct blk *)device;
+
+	disk_hurry(blk->disk, true);
+	virtio_pause(device);
+	disk_hurry(blk->disk, false);
+	blk->paused = true;
+}
+
+static void blk_resume(struct device *device)
+{
+	struct blk *blk = (struct blk *)device;
+
+	blk->paused = false;
+	/* What is kept is tried again now: to pause for it is no news any more. */
+	disk_news_no_pause(blk->disk);
+	virtio_resume(device);
+	for (unsigned i = 0; i < blk->n_lanes; i++)
+		iothread_call(blk->lanes[i].thread, blk_kept_retry, &blk->lanes[i]);
+	if (blk->changed)
+		tell_driver(blk);
 }
 
 /* --- beginning and end -------------------------------------------------------------------- */
@@ -149,6 +259,8 @@ static void blk_free(struct blk *blk)
 	for (unsigned i = 0; i < blk->n_queues; i++)
 		free(blk->queues[i].slots);
 	blk->disk->device = NULL;
+	if (blk->disk->graph)
+		__atomic_store_n(&blk->disk->graph->throttled_ns, NULL, __ATOMIC_RELAXED);
 	free(blk);
 }
 
@@ -156,10 +268,13 @@ static void blk_destroy(struct device *device)
 {
 	struct blk *blk = (struct blk *)device;
 
+	disk_settle(blk->disk);
+	disk_hurry(blk->disk, true);
 	/* The idle hook looks at lanes, which go next; draining needs none. */
 	for (unsigned i = 0; i < blk->n_lanes; i++)
 		iothread_call(blk->lanes[i].thread, lane_quiet, &blk->lanes[i]);
 	virtio_fini(&blk->virtio);
+	disk_hurry(blk->disk, false);
 	blk_free(blk);
 }
 
@@ -168,7 +283,10 @@ static int make_lane(struct blk *blk, const char *disk, struct err *err)
 	struct blk_lane *lane = &blk->lanes[blk->n_lanes];
 	int r;
 
-	*lane = (struct blk_lane){.blk = blk, .completions.ready = blk_lane_completions};
+	*lane = (struct blk_lane){.blk = blk,
+				  .completions.ready = blk_lane_completions,
+				  .graph = blk->disk->graph,
+				  .limits = limits_of(blk->disk, blk->disk->graph)};
 	if (blk->n_lanes)
 		snprintf(lane->name, sizeof(lane->name), "io/%u.%s", blk->n_lanes, disk);
 	else
@@ -178,20 +296,6 @@ static int make_lane(struct blk *blk, const char *disk, struct err *err)
 	if (r == 0)
 		blk->n_lanes++;
 	return r;
-}
-
-static void open_disk(struct blk *blk, struct disk *disk)
-{
-	struct block_info info;
-
-	blk->disk = disk;
-	blk->block = disk->block;
-	block_info_get(blk->block, &info);
-	if (info.bytes % BLK_SECTOR)
-		log_warn(
-		    "disk %s: the last %llu bytes are no whole sector: the guest has not got them",
-		    disk->name, (unsigned long long)(info.bytes % BLK_SECTOR));
-	describe(blk, &info);
 }
 
 static const struct {
@@ -215,6 +319,21 @@ static const struct {
     {BLK_WRITE_ZEROES, BLK_NS, "zero_ns"},
 };
 
+static void make_spread(struct blk *blk, const char *prefix)
+{
+	static const char *const spans[BLK_SPANS] = {"100us", "1ms", "10ms", "100ms", "more"};
+	static const char *const kinds[BLK_KINDS] = {
+	    [BLK_IN] = "read", [BLK_OUT] = "write", [BLK_FLUSH] = "flush"};
+
+	for (unsigned kind = 0; kind < BLK_KINDS; kind++) {
+		for (unsigned span = 0; span < BLK_SPANS; span++)
+			blk->spread[kind][span] =
+			    kinds[kind] ? stats_counter(blk->virtio.dev.vm->stats, "%s.%s_to_%s",
+							prefix, kinds[kind], spans[span])
+					: &blk->uncounted;
+	}
+}
+
 /* @prefix: "disk.NAME", short enough to leave room for any counter's name. */
 static void make_counters(struct blk *blk, const char *prefix)
 {
@@ -227,7 +346,12 @@ static void make_counters(struct blk *blk, const char *prefix)
 	for (size_t i = 0; i < nitems(counters); i++)
 		blk->stats[counters[i].kind][counters[i].stat] =
 		    stats_counter(stats, "%s.%s", prefix, counters[i].name);
+	make_spread(blk, prefix);
 	blk->errors = stats_counter(stats, "%s.errors", prefix);
+	blk->in_flight = stats_counter(stats, "%s.in_flight", prefix);
+	blk->throttled_ns = stats_counter(stats, "%s.throttled_ns", prefix);
+	/* Of an earlier life of the machine there is nothing under way. */
+	__atomic_store_n(blk->in_flight, 0, __ATOMIC_RELAXED);
 }
 
 static int make_queues(struct blk *blk, const char *disk, const char *prefix, struct err *err)
@@ -291,8 +415,11 @@ int virtio_blk_attach(struct vm *vm, struct disk *disk, unsigned slot, struct er
 	blk->virtio.dev.vm = vm;
 	blk->n_queues = queues_of(vm, disk);
 	snprintf(prefix, sizeof(prefix), "disk.%.*s", STATS_PREFIX - 6, disk->name);
+	blk->disk = disk;
 	make_counters(blk, prefix);
-	open_disk(blk, disk);
+	describe(blk);
+	if (disk->graph)
+		__atomic_store_n(&disk->graph->throttled_ns, blk->throttled_ns, __ATOMIC_RELAXED);
 	r = make_queues(blk, disk->name, prefix, err);
 	if (r < 0) {
 		blk_free(blk);
@@ -324,6 +451,6 @@ const struct device_ops virtio_blk_device = {
     .name = "disk",
     .create = blk_create,
     .destroy = blk_destroy,
-    .pause = virtio_pause,
-    .resume = virtio_resume,
+    .pause = blk_pause,
+    .resume = blk_resume,
 };

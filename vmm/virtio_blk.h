@@ -12,6 +12,7 @@
 #include "vmm/virtqueue.h"
 
 struct disk;
+struct disk_graph;
 struct vm;
 
 #define BLK_SECTOR	      512
@@ -59,5 +60,13 @@ int blk_request_range(struct blk_request *req, struct virtqueue_chain *chain,
  * run. -errno with words; then nothing remains.
  */
 int virtio_blk_attach(struct vm *vm, struct disk *disk, unsigned slot, struct err *err);
+/*
+ * From when it returns the device, where there is one, uses @graph (NULL: no contents), and
+ * nothing is under way in another. With the graph that it uses already: its size has changed.
+ * Waits for what is under way; a job's thread, or control while no job works.
+ */
+void virtio_blk_use(struct disk *disk, struct disk_graph *graph);
+/* The driver is told of disk->graph's size. Control thread. */
+void virtio_blk_changed(struct disk *disk);
 
 #endif

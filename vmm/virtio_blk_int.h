@@ -25,6 +25,8 @@ struct blk_slot {
 	struct blk_request req;
 	struct virtqueue_chain chain;
 	uint64_t taken_ns;
+	struct blk_slot *next_kept;
+	bool lost; /* kept, and what it was for has gone */
 	struct iovec iov[BLK_CHAIN_MAX];
 };
 
@@ -43,23 +45,29 @@ struct blk_lane {
 	struct block_queue *io;
 	char name[VMM_NAME_MAX + 16]; /* of the thread */
 	struct iothread_source completions;
+	/* the thread's own */
+	struct disk_graph *graph; /* NULL: no contents */
+	struct blk_limits limits;
+	struct blk_slot *kept; /* failed, and to be tried again at resume */
 };
 
 enum { BLK_OPS, BLK_BYTES, BLK_NS, BLK_STATS };
 #define BLK_KINDS (BLK_GET_ID + 1)
+#define BLK_SPANS 5
 
 struct blk {
 	struct virtio_device virtio;
-	struct disk *disk;   /* borrowed */
-	struct block *block; /* the disk's */
-	struct blk_limits limits;
+	struct disk *disk; /* borrowed */
+	/* control's */
+	bool paused, changed;		 /* changed while paused: the driver is yet to be told */
 	struct virtio_blk_config config; /* ->wce under virtio.lock */
-	bool write_through;		 /* atomic: what lanes see of wce and F_FLUSH */
+	bool write_through;		 /* atomic: what lanes see of wce, F_FLUSH and cache mode */
 	unsigned n_queues, n_lanes;
 	struct blk_queue queues[BLK_QUEUES_MAX];
 	struct blk_lane lanes[BLK_LANES_MAX];
-	uint64_t *stats[BLK_KINDS][BLK_STATS]; /* by enum blk_kind */
-	uint64_t *errors;
+	uint64_t *stats[BLK_KINDS][BLK_STATS];	/* by enum blk_kind */
+	uint64_t *spread[BLK_KINDS][BLK_SPANS]; /* how many took how long */
+	uint64_t *errors, *in_flight, *throttled_ns;
 	uint64_t uncounted; /* where those go that make no sense */
 };
 
@@ -72,5 +80,25 @@ void blk_drain(struct virtio_lane *lane);
 void blk_lane_idle(void *lane);
 /* Storage has completed something: iothread_source.ready */
 void blk_lane_completions(struct iothread_source *source);
+/* Answers: @written bytes of data went into guest memory, and the status does. */
+void blk_finish(struct blk_slot *slot, uint8_t status, uint32_t written);
+/* Hands slot->block to storage. */
+void blk_submit(struct blk_slot *slot);
+struct blk_lane *blk_slot_lane(const struct blk_slot *slot);
+
+/* --- failures (virtio_blk_fail.c), on lanes ----------------------------------------------------
+ */
+
+/*
+ * Storage failed with @result (< 0). True: the request ends, with what is in *@result then.
+ * False: it is kept.
+ */
+bool blk_failed(struct blk_slot *slot, int *result);
+/* What is kept fails when it is tried again: the contents have gone. */
+void blk_kept_lose(struct blk_lane *lane);
+/* Answers all that is kept with an error: the driver has reset the device. */
+void blk_kept_drop(struct blk_lane *lane);
+/* Tries again what is kept; as a function for iothread_call(). */
+void blk_kept_retry(void *lane);
 
 #endif

@@ -46,18 +46,38 @@ static void slot_give_back(struct blk_slot *slot)
 
 /* --- the way of a request ----------------------------------------------------------------- */
 
-/* Answers: @written bytes of data went into guest memory, and the status does. */
-static void finish(struct blk_slot *slot, uint8_t status, uint32_t written)
+struct blk_lane *blk_slot_lane(const struct blk_slot *slot)
 {
 	struct blk *blk = queue_blk(slot->queue);
-	uint64_t **stats = blk->stats[slot->req.kind];
+
+	return &blk->lanes[slot->queue->virtio->lane - blk->virtio.lanes];
+}
+
+static unsigned span_of(uint64_t ns)
+{
+	static const uint64_t ends[BLK_SPANS - 1] = {100000, 1000000, 10000000, 100000000};
+	unsigned span = 0;
+
+	while (span < nitems(ends) && ns > ends[span])
+		span++;
+	return span;
+}
+
+void blk_finish(struct blk_slot *slot, uint8_t status, uint32_t written)
+{
+	struct blk *blk = queue_blk(slot->queue);
+	enum blk_kind kind = slot->req.kind;
 
 	if (status == VIRTIO_BLK_S_OK) {
-		stats_add(stats[BLK_OPS], 1);
-		stats_add(stats[BLK_NS], now_ns() - slot->taken_ns);
+		uint64_t ns = now_ns() - slot->taken_ns;
+
+		stats_add(blk->stats[kind][BLK_OPS], 1);
+		stats_add(blk->stats[kind][BLK_NS], ns);
+		stats_add(blk->spread[kind][span_of(ns)], 1);
 	} else {
 		stats_add(blk->errors, 1);
 	}
+	stats_add(blk->in_flight, -1);
 	*slot->req.status = status;
 	virtqueue_push(&slot->queue->virtio->ring, slot->chain.head, written + 1);
 	slot_give_back(slot);
@@ -68,20 +88,26 @@ static void io_done(struct block_req *block, int result)
 	struct blk_slot *slot = (struct blk_slot *)block;
 	bool is_in = slot->req.kind == BLK_IN;
 
+	if (result < 0 && !blk_failed(slot, &result))
+		return;
 	if (result == 0)
 		stats_add(queue_blk(slot->queue)->stats[slot->req.kind][BLK_BYTES], block->bytes);
-	finish(slot, result ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK,
-	       is_in && result == 0 ? slot->req.bytes : 0);
+	blk_finish(slot, result ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK,
+		   is_in && result == 0 ? slot->req.bytes : 0);
+}
+
+void blk_submit(struct blk_slot *slot)
+{
+	struct blk_lane *lane = blk_slot_lane(slot);
+
+	block_submit(lane->io, __atomic_load_n(&lane->graph->top, __ATOMIC_ACQUIRE), &slot->block);
 }
 
 static void submit(struct blk_slot *slot, const struct block_req *what)
 {
-	const struct blk_queue *queue = slot->queue;
-	struct blk *blk = queue_blk(queue);
-	const struct blk_lane *lane = &blk->lanes[queue->virtio->lane - blk->virtio.lanes];
-
 	slot->block = *what;
-	block_submit(lane->io, blk->block, &slot->block);
+	slot->block.user = slot->taken_ns;
+	blk_submit(slot);
 }
 
 static unsigned write_flags(const struct blk *blk)
@@ -95,12 +121,13 @@ static void range_done(struct block_req *block, int result);
 static void submit_range(struct blk_slot *slot)
 {
 	struct blk *blk = queue_blk(slot->queue);
+	const struct blk_limits *limits = &blk_slot_lane(slot)->limits;
 	bool zeroes = slot->req.kind == BLK_WRITE_ZEROES;
 	struct blk_range range;
-	int status = blk_request_range(&slot->req, &slot->chain, &blk->limits, &range);
+	int status = blk_request_range(&slot->req, &slot->chain, limits, &range);
 
 	if (status) {
-		finish(slot, status, 0);
+		blk_finish(slot, status, 0);
 		return;
 	}
 	submit(slot, &(struct block_req){.op = zeroes ? BLOCK_WRITE_ZEROES : BLOCK_DISCARD,
@@ -115,10 +142,12 @@ static void range_done(struct block_req *block, int result)
 {
 	struct blk_slot *slot = (struct blk_slot *)block;
 
+	if (result < 0 && !blk_failed(slot, &result))
+		return;
 	if (result == 0)
 		stats_add(queue_blk(slot->queue)->stats[slot->req.kind][BLK_BYTES], block->bytes);
 	if (result || !slot->req.ranges)
-		finish(slot, result ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK, 0);
+		blk_finish(slot, result ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK, 0);
 	else
 		submit_range(slot);
 }
@@ -128,6 +157,10 @@ static void carry_out(struct blk_slot *slot)
 	struct blk *blk = queue_blk(slot->queue);
 	struct blk_request *req = &slot->req;
 
+	if (!blk_slot_lane(slot)->graph && req->kind != BLK_GET_ID) {
+		blk_finish(slot, VIRTIO_BLK_S_IOERR, 0);
+		return;
+	}
 	switch (req->kind) {
 	case BLK_IN:
 	case BLK_OUT:
@@ -148,9 +181,9 @@ static void carry_out(struct blk_slot *slot)
 		submit_range(slot);
 		break;
 	case BLK_GET_ID:
-		finish(slot, VIRTIO_BLK_S_OK,
-		       virtqueue_chain_write(&slot->chain, blk->disk->serial,
-					     sizeof(blk->disk->serial)));
+		blk_finish(slot, VIRTIO_BLK_S_OK,
+			   virtqueue_chain_write(&slot->chain, blk->disk->serial,
+						 sizeof(blk->disk->serial)));
 		break;
 	}
 }
@@ -160,6 +193,7 @@ void blk_notify(struct virtio_queue *virtio)
 {
 	struct blk *blk = (struct blk *)virtio->dev;
 	struct blk_queue *queue = &blk->queues[virtio->index];
+	const struct blk_limits *limits = &blk->lanes[virtio->lane - blk->virtio.lanes].limits;
 
 	virtqueue_notify_off(&virtio->ring);
 	do {
@@ -168,14 +202,14 @@ void blk_notify(struct virtio_queue *virtio)
 
 		while (virtio_pop(virtio, slot->iov, &slot->chain) == 0) {
 			slot->taken_ns = now_ns();
-			r = blk_request_parse(&slot->req, &slot->chain, &blk->limits);
+			r = blk_request_parse(&slot->req, &slot->chain, limits);
 			if (r == -EPROTO) {
 				virtio_queue_fail(virtio, "disk request without a status byte");
 				virtqueue_unpop(&virtio->ring);
 				break;
 			}
 			if (r)
-				finish(slot, r, 0);
+				blk_finish(slot, r, 0);
 			else
 				carry_out(slot);
 			slot = slot_take(queue);
@@ -220,5 +254,8 @@ void blk_drain(struct virtio_lane *virtio)
 
 	block_queue_kick(lane->io);
 	block_queue_drain(lane->io);
+	/* A pause leaves what is kept as it is. */
+	if (!virtio->active)
+		blk_kept_drop(lane);
 	lane_publish(virtio);
 }

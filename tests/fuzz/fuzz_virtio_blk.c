@@ -36,7 +36,8 @@ static struct fake_vm *machine(void)
 {
 	static struct fake_vm *f;
 	struct disk_layer layer = {.kind = VMM_LAYER_RAW, .data_fd = -1};
-	struct disk_config disk = {.name = "fuzz", .queues = 2, .layers = &layer, .n_layers = 1};
+	struct disk_config disk = {
+	    .name = "fuzz", .queues = 2, .layers = &layer, .n_layers = 1, .wake_fd = -1};
 	struct err err = ERR_INIT;
 
 	if (f)

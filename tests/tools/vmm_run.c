@@ -122,13 +122,28 @@ static void show_console(struct run *r)
 /* --- packets
  * -------------------------------------------------------------------------------------- */
 
+static void show_disk_event(const void *body)
+{
+	static const char *const whats[] = {"attached", "detached", "failed"};
+	struct vmm_disk_event event;
+
+	memcpy(&event, body, sizeof(event));
+	if (event.what >= nitems(whats))
+		die("unknown event %u of a disk", event.what);
+	fprintf(stderr, "disk %s %s: %s\n", event.name, whats[event.what], event.text);
+}
+
 static void on_event(struct run *r, const struct vmm_msg_hdr *hdr, const void *body)
 {
 	static const char *const states[] = {"new", "running", "paused", "ended"};
-	static const char *const reasons[] = {"", "poweroff", "reboot", "crash", "fault"};
+	static const char *const reasons[] = {"", "poweroff", "reboot", "crash", "fault", "io"};
 
 	if (hdr->type == VMM_EV_CONSOLE) {
 		show_console(r);
+		return;
+	}
+	if (hdr->type == VMM_EV_DISK && hdr->len == sizeof(struct vmm_disk_event)) {
+		show_disk_event(body);
 		return;
 	}
 	if (hdr->type != VMM_EV_STATE || hdr->len != sizeof(r->status))

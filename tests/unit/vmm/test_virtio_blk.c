@@ -38,7 +38,8 @@ static struct world *world_of(int fd, bool readonly, unsigned queues, off_t byte
 				     .readonly = readonly,
 				     .queues = queues,
 				     .layers = &layer,
-				     .n_layers = 1};
+				     .n_layers = 1,
+				     .wake_fd = -1};
 	struct err err = ERR_INIT;
 
 	w->fd = fd;
@@ -582,7 +583,7 @@ static void garbage_in_rings_is_survived(void **state)
 static void a_disk_that_is_none_is_refused_with_words(void **state)
 {
 	struct disk_layer layer = {.kind = VMM_LAYER_RAW, .data_fd = -1};
-	struct disk_config config = {.name = "bad", .layers = &layer, .n_layers = 1};
+	struct disk_config config = {.name = "bad", .layers = &layer, .n_layers = 1, .wake_fd = -1};
 	struct err err = ERR_INIT;
 	struct disk *disk = NULL;
 	int p[2];

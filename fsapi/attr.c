@@ -2,10 +2,11 @@
 /*
  * What stat(2), chmod(2) and chown(2) do to a node.
  *
- * Owner and group of everything in a machine's directory are those of the
+ * Owner and group of everything in a machine's or pool's directory are those of the
  * directory; a file's mode is its row's, masked by the directory's, unless a
- * chmod of that very file was stored. Times are those of the aspect of the
- * model that the file shows, sizes are those of what a read would give now.
+ * chmod of that very file was stored. A volume's directory has the owner of its
+ * pool's and a mode of its own, which masks those of its files besides. Times are those of the
+ * aspect of the model that the file shows, sizes are those of what a read would give now.
  */
 #include <errno.h>
 #include <string.h>
@@ -24,7 +25,8 @@ uint64_t now_ns(void)
 
 bool node_alive(struct node *n)
 {
-	return !n->m || machine_alive(n->m);
+	return (!n->m || machine_alive(n->m)) && (!n->pool || pool_alive(n->pool)) &&
+	       (!n->volume || volume_alive(n->volume));
 }
 
 bool node_attr_told(const struct node *n)
@@ -53,6 +55,18 @@ static const char *disk_name(const struct node *n)
 	return NULL;
 }
 
+/* Of an aspect of what it belongs to. */
+static struct timespec thing_mtime(struct node *n, int aspect, struct timespec otherwise)
+{
+	if (n->volume && aspect >= ASPECT_VOLUME(0))
+		return volume_changed(n->volume, (enum volume_aspect)(aspect - ASPECT_VOLUME(0)));
+	if (n->pool && aspect >= ASPECT_POOL(0))
+		return pool_changed(n->pool, (enum pool_aspect)(aspect - ASPECT_POOL(0)));
+	if (n->m)
+		return machine_changed(n->m, (enum machine_aspect)aspect, disk_name(n));
+	return otherwise;
+}
+
 struct timespec node_mtime(struct node *n)
 {
 	struct model *model = n->fs->model;
@@ -64,6 +78,8 @@ struct timespec node_mtime(struct node *n)
 		return ts;
 	case ASPECT_MACHINES:
 		return model_machines_changed(model);
+	case ASPECT_POOLS:
+		return model_pools_changed(model);
 	case ASPECT_JOB:
 		return n->job ? job_changed(n->job) : ts;
 	case ASPECT_JOBLIST:
@@ -78,7 +94,7 @@ struct timespec node_mtime(struct node *n)
 		clock_gettime(CLOCK_REALTIME, &ts);
 		return ts;
 	}
-	return n->m ? machine_changed(n->m, (enum machine_aspect)n->row->aspect, disk_name(n)) : ts;
+	return thing_mtime(n, n->row->aspect, ts);
 }
 
 /*
@@ -94,17 +110,39 @@ static struct timespec node_ctime(struct node *n, const struct timespec *mtime)
 	return *mtime;
 }
 
-static mode_t machine_node_mode(struct node *n, const struct machine_access *access)
+/* Owner and mode of what it belongs to; false where that has none. */
+static bool owner_access(struct node *n, struct machine_access *access)
+{
+	if (n->m)
+		machine_access_get(n->m, access);
+	else if (n->pool)
+		pool_access_get(n->pool, access);
+	return n->m || n->pool;
+}
+
+/* The mode that was set for it alone. */
+static bool own_mode(struct node *n, mode_t *mode)
+{
+	char path[512];
+
+	if (node_owner_path(n, path, sizeof(path)) < 0)
+		return false;
+	return n->m ? machine_file_mode_get(n->m, path, mode)
+		    : pool_file_mode_get(n->pool, path, mode);
+}
+
+static mode_t owned_mode(struct node *n, const struct machine_access *access)
 {
 	mode_t mode = n->row->mode & access->mode & 07777;
 	mode_t stored;
-	char path[512];
 
-	if (n->owns_m)
+	if (node_is_owner(n))
 		return access->mode & 07777;
-	if (node_machine_path(n, path, sizeof(path)) == 0 &&
-	    machine_file_mode_get(n->m, path, &stored))
-		mode = stored & 07777;
+	if (own_mode(n, &stored))
+		return stored & 07777;
+	for (struct node *dir = n->parent; dir && n->volume; dir = dir->parent)
+		if (dir->thing.kind == THING_VOLUME && own_mode(dir, &stored))
+			mode &= stored;
 	return mode;
 }
 
@@ -123,7 +161,8 @@ static nlink_t count_links(struct node *n)
 
 int node_stat(struct node *n, struct stat *st)
 {
-	uint64_t size = 0;
+	struct machine_access access;
+	uint64_t size = 0, occupied;
 	int r;
 
 	memset(st, 0, sizeof(*st));
@@ -137,13 +176,10 @@ int node_stat(struct node *n, struct stat *st)
 	st->st_uid = n->fs->uid;
 	st->st_gid = n->fs->gid;
 	st->st_mode = n->row->mode;
-	if (n->m) {
-		struct machine_access access;
-
-		machine_access_get(n->m, &access);
+	if (owner_access(n, &access)) {
 		st->st_uid = access.uid;
 		st->st_gid = access.gid;
-		st->st_mode = machine_node_mode(n, &access);
+		st->st_mode = owned_mode(n, &access);
 	} else if (n->job) {
 		st->st_uid = job_uid(n->job);
 	}
@@ -156,26 +192,28 @@ int node_stat(struct node *n, struct stat *st)
 			return r;
 	}
 	st->st_size = (off_t)size;
-	st->st_blocks = (blkcnt_t)((size + 511) / 512);
+	occupied = n->row->kind->occupies ? n->row->kind->occupies(n) : size;
+	st->st_blocks = (blkcnt_t)((occupied + 511) / 512);
 	st->st_mtim = node_mtime(n);
 	st->st_atim = st->st_mtim;
 	st->st_ctim = node_ctime(n, &st->st_mtim);
 	return 0;
 }
 
-/* chmod and chown of a machine's directory hand the machine over. */
-static int chattr_machine(struct node *n, const struct stat *st, unsigned which, struct err *err)
+/* chmod and chown of a machine's or pool's directory hand it over. */
+static int chattr_owner(struct node *n, const struct stat *st, unsigned which, struct err *err)
 {
-	struct machine_access access;
+	struct machine_access access = {0};
 
-	machine_access_get(n->m, &access);
+	owner_access(n, &access);
 	if (which & CHATTR_MODE)
 		access.mode = st->st_mode & 07777;
 	if (which & CHATTR_UID)
 		access.uid = st->st_uid;
 	if (which & CHATTR_GID)
 		access.gid = st->st_gid;
-	return machine_access_set(n->m, &access, err);
+	return n->m ? machine_access_set(n->m, &access, err)
+		    : pool_access_set(n->pool, &access, err);
 }
 
 int node_chattr(struct node *n, const struct stat *st, unsigned which, struct err *err)
@@ -187,8 +225,8 @@ int node_chattr(struct node *n, const struct stat *st, unsigned which, struct er
 
 	if (n->scratch)
 		return scratch_chattr(n->scratch, st, which);
-	if (n->owns_m)
-		return chattr_machine(n, st, which, err);
+	if (node_is_owner(n))
+		return chattr_owner(n, st, which, err);
 	r = node_stat(n, &now);
 	if (r < 0)
 		return err_set(err, r, "it is gone");
@@ -197,17 +235,19 @@ int node_chattr(struct node *n, const struct stat *st, unsigned which, struct er
 	    ((which & CHATTR_GID) && st->st_gid != now.st_gid))
 		return err_set(err, -EPERM,
 			       n->m ? "its owner is that of the machine's directory: chown that"
-				    : "its owner is the daemon's");
+			       : n->pool ? "its owner is that of the pool's directory: chown that"
+					 : "its owner is the daemon's");
 	if (!(which & CHATTR_MODE) || (st->st_mode & 07777) == (now.st_mode & 07777))
 		return 0;
-	if (!n->m || n->job)
+	if ((!n->m && !n->pool) || n->job)
 		return err_set(err, -EPERM, "its mode is fixed");
-	r = node_machine_path(n, path, sizeof(path));
+	r = node_owner_path(n, path, sizeof(path));
 	if (r < 0)
 		return err_set(err, r, "name too long");
 	/* What nobody may write stays so: the mode says what is possible. */
 	possible = (n->row->mode & 0222) ? 0777 : 0555;
-	return machine_file_mode_set(n->m, path, st->st_mode & possible, err);
+	return n->m ? machine_file_mode_set(n->m, path, st->st_mode & possible, err)
+		    : pool_file_mode_set(n->pool, path, st->st_mode & possible, err);
 }
 
 void node_complain(struct node *n, const char *what, const struct err *err)
@@ -216,6 +256,10 @@ void node_complain(struct node *n, const char *what, const struct err *err)
 		return;
 	if (n->m && machine_alive(n->m))
 		machine_error_set(n->m, what, err);
+	else if (n->volume && volume_alive(n->volume))
+		volume_error_set(n->volume, what, err);
+	else if (n->pool && pool_alive(n->pool))
+		pool_error_set(n->pool, what, err);
 	else
 		model_error_set(n->fs->model, what, err);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: ISC
 /*
- * Requests: their answers, their trace, their way to the pool and back.
+ * Requests: their answers, their trace, their way to the crew and back.
  *
  * What the kernel may remember. The names of rows never change, nor do those
  * of machines but by rename and rmdir, which pass through the kernel: they may be
@@ -74,6 +74,9 @@ void answer_end(struct call *c, int r)
 	free((char *)c->data);
 	free((gid_t *)c->caller.groups);
 	cancel_destroy(&c->cancel);
+	cancel_destroy(&c->storage);
+	if (c->holds_handle)
+		handle_put(c->handle);
 	free(c);
 }
 
@@ -132,13 +135,42 @@ static char *copy_bytes(const char *data, size_t size)
 static void fail(struct call *c, int r)
 {
 	if (c->owns_handle)
-		handle_free(c->handle);
+		handle_put(c->handle);
 	answer_err(c, r);
 }
 
-void call_defer(struct call *c, void (*run)(struct call *c), bool command)
+/*
+ * The client is being killed while storage is waited for: it need not wait any more. Called by
+ * the thread that heard of it, which holds on to the request (on_interrupt()), or
+ * knows the call until signals_forget(). The work goes on and finds that it was answered.
+ */
+static void answer_early(void *arg)
+{
+	struct call *c = arg;
+
+	c->answered = true;
+	fuse_reply_err(c->req, EINTR);
+	cancel_request(&c->storage);
+}
+
+/* Who asks, as the work needs it. */
+static void set_caller(struct call *d)
+{
+	bool storage = d->work.class == WORK_STORAGE;
+
+	if (storage && d->holds_handle)
+		d->caller = call_caller(d);
+	else
+		d->caller = call_caller_groups(d);
+	d->caller.cancel = storage ? &d->storage : &d->cancel;
+	d->interrupted =
+	    (struct interrupted){.tid = d->caller.pid, .cancel = &d->cancel, .deadly = storage};
+}
+
+void call_defer(struct call *c, void (*run)(struct call *c), enum work_class class)
 {
 	struct call *d = malloc(sizeof(*d));
+	struct node *lane = c->handle ? c->handle->node : c->node2 ? c->node2 : c->node;
 	int r;
 
 	if (!d) {
@@ -148,36 +180,46 @@ void call_defer(struct call *c, void (*run)(struct call *c), bool command)
 	*d = *c;
 	d->deferred = true;
 	d->run = run;
-	d->work = (struct work){.run = run_deferred, .cancel = &d->cancel, .command = command};
+	d->work = (struct work){.run = run_deferred, .class = class, .lane = &lane->lane};
 	cancel_init(&d->cancel);
+	cancel_init(&d->storage);
+	d->work.cancel = class == WORK_STORAGE ? &d->storage : &d->cancel;
+	if (d->handle && !d->owns_handle) {
+		handle_get(d->handle);
+		d->holds_handle = true;
+	}
 	node_ref(d->node);
 	if (d->node2)
 		node_ref(d->node2);
 	d->name = c->name ? strdup(c->name) : NULL;
 	d->name2 = c->name2 ? strdup(c->name2) : NULL;
 	d->data = c->data ? copy_bytes(c->data, c->size) : NULL;
-	d->caller = call_caller_groups(c);
-	d->caller.cancel = &d->cancel;
-	d->interrupted = (struct interrupted){.tid = d->caller.pid, .cancel = &d->cancel};
+	set_caller(d);
 	fuse_req_interrupt_func(d->req, on_interrupt, d);
+	if (class == WORK_STORAGE)
+		cancel_set_wake(&d->cancel, answer_early, d);
 	r = -ENOMEM;
 	if ((!c->name || d->name) && (!c->name2 || d->name2) && (!c->data || d->data))
-		r = pool_submit(c->fs->pool, &d->work);
+		r = crew_submit(d->fs->crew, &d->work);
 	if (r < 0) {
-		d->work.run = NULL; /* it never was the pool's */
+		d->work.run = NULL; /* it never was the crew's */
 		fail(d, r);
 	}
 }
 
-/* Before the request is answered: nobody cancels it any more. */
-static void settle(struct call *c)
+/* Before the request is answered: nobody cancels it any more. False if it was answered early. */
+static bool settle(struct call *c)
 {
 	if (!c->deferred)
-		return;
-	fuse_req_interrupt_func(c->req, NULL, NULL);
+		return true;
+	if (c->work.class == WORK_STORAGE)
+		cancel_set_wake(&c->cancel, NULL, NULL);
+	if (!c->answered)
+		fuse_req_interrupt_func(c->req, NULL, NULL);
 	signals_forget(c->fs->signals, &c->interrupted);
 	if (c->work.run)
-		pool_done(c->fs->pool, &c->work);
+		crew_done(c->fs->crew, &c->work);
+	return !c->answered;
 }
 
 /*
@@ -224,7 +266,7 @@ static bool name_stays(const struct node *n)
 {
 	if (n->scratch || (n->row->flags & ROW_VOLATILE))
 		return false;
-	return n->row->name || n->owns_m;
+	return n->row->name || node_is_owner(n);
 }
 
 int entry_fill(struct node *n, struct fuse_entry_param *e)
@@ -234,8 +276,8 @@ int entry_fill(struct node *n, struct fuse_entry_param *e)
 	memset(e, 0, sizeof(*e));
 	e->ino = id_of(n);
 	e->entry_timeout = name_stays(n) ? NAME_CACHED_S : 0;
-	/* Of a machine's directory only a chmod through the kernel changes anything. */
-	e->attr_timeout = n->owns_m && node_is_dir(n) && n->m ? ATTR_CACHED_S : 0;
+	/* Of a machine's or pool's directory only a chmod through the kernel changes anything. */
+	e->attr_timeout = node_is_owner(n) ? ATTR_CACHED_S : 0;
 	r = node_stat(n, &e->attr);
 	return r;
 }
@@ -245,9 +287,10 @@ int entry_fill(struct node *n, struct fuse_entry_param *e)
 
 void answer_err(struct call *c, int r)
 {
-	settle(c);
-	r = fit_errno(c, r);
-	fuse_reply_err(c->req, -r);
+	if (settle(c)) {
+		r = fit_errno(c, r);
+		fuse_reply_err(c->req, -r);
+	}
 	answer_end(c, r);
 }
 
@@ -260,8 +303,8 @@ void answer_attr(struct call *c, struct node *n)
 		answer_err(c, r);
 		return;
 	}
-	settle(c);
-	fuse_reply_attr(c->req, &st, node_attr_told(n) ? ATTR_CACHED_S : 0);
+	if (settle(c))
+		fuse_reply_attr(c->req, &st, node_attr_told(n) ? ATTR_CACHED_S : 0);
 	answer_end(c, 0);
 }
 
@@ -282,9 +325,8 @@ void answer_entry(struct call *c, struct node *n)
 		answer_err(c, r);
 		return;
 	}
-	settle(c);
 	entry_given(n);
-	if (fuse_reply_entry(c->req, &e) < 0)
+	if (!settle(c) || fuse_reply_entry(c->req, &e) < 0)
 		ungive(n);
 	answer_end(c, 0);
 }
@@ -299,9 +341,8 @@ void answer_open(struct call *c, struct handle *h)
 
 	if (!h->node->row->kind->flush || !h->writable)
 		out.open_flags |= FOPEN_NOFLUSH;
-	settle(c);
-	if (fuse_reply_buf(c->req, (const char *)&out, sizeof(out)) < 0)
-		handle_free(h);
+	if (!settle(c) || fuse_reply_buf(c->req, (const char *)&out, sizeof(out)) < 0)
+		handle_put(h);
 	answer_end(c, 0);
 }
 
@@ -311,17 +352,16 @@ void answer_create(struct call *c, struct node *n, struct handle *h)
 	int r = entry_fill(n, &e);
 
 	if (r < 0) {
-		handle_free(h);
+		handle_put(h);
 		node_put(n);
 		answer_err(c, r);
 		return;
 	}
-	settle(c);
 	c->fi.fh = (uintptr_t)h;
 	c->fi.direct_io = 1;
 	entry_given(n);
-	if (fuse_reply_create(c->req, &e, &c->fi) < 0) {
-		handle_free(h);
+	if (!settle(c) || fuse_reply_create(c->req, &e, &c->fi) < 0) {
+		handle_put(h);
 		ungive(n);
 	}
 	answer_end(c, 0);
@@ -329,18 +369,16 @@ void answer_create(struct call *c, struct node *n, struct handle *h)
 
 int answer_buf(struct call *c, const void *data, size_t len)
 {
-	int r;
+	int r = settle(c) ? fuse_reply_buf(c->req, data, len) : -EINTR;
 
-	settle(c);
-	r = fuse_reply_buf(c->req, data, len);
 	answer_end(c, r);
 	return r;
 }
 
 void answer_write(struct call *c, size_t len)
 {
-	settle(c);
-	fuse_reply_write(c->req, len);
+	if (settle(c))
+		fuse_reply_write(c->req, len);
 	answer_end(c, 0);
 }
 
@@ -352,7 +390,8 @@ void answer_link(struct call *c, const char *target)
 
 void answer_lseek(struct call *c, int64_t offset)
 {
-	fuse_reply_lseek(c->req, offset);
+	if (settle(c))
+		fuse_reply_lseek(c->req, offset);
 	answer_end(c, 0);
 }
 
@@ -376,6 +415,7 @@ struct handle *handle_new(struct node *n, int flags)
 
 	if (!h)
 		return NULL;
+	atomic_init(&h->refs, 1);
 	h->node = node_ref(n);
 	h->flags = flags;
 	h->writable = (flags & O_ACCMODE) != O_RDONLY;
@@ -391,10 +431,18 @@ struct handle *handle_new(struct node *n, int flags)
 	return h;
 }
 
-void handle_free(struct handle *h)
+struct handle *handle_get(struct handle *h)
+{
+	atomic_fetch_add(&h->refs, 1);
+	return h;
+}
+
+void handle_put(struct handle *h)
 {
 	struct node *n = h->node;
 
+	if (atomic_fetch_sub(&h->refs, 1) != 1)
+		return;
 	pthread_mutex_lock(&n->fs->handles_lock);
 	*h->prev = h->next;
 	if (h->next)
@@ -409,6 +457,24 @@ void handle_free(struct handle *h)
 	atomic_fetch_sub(&n->fs->n_handles, 1);
 	free(h);
 	node_put(n);
+}
+
+int handle_open(struct handle *h, const struct caller *caller)
+{
+	struct node *n = h->node;
+	struct err err = ERR_INIT;
+	int r;
+
+	if (!node_alive(n))
+		return -ENOENT;
+	r = n->row->kind->open ? n->row->kind->open(h, caller, &err) : 0;
+	if (r < 0) {
+		if (err.text[0])
+			node_complain(n, n->row->name ? n->row->name : "open", &err);
+		return r;
+	}
+	h->opened = true;
+	return 0;
 }
 
 /* --- notifications -------------------------------------------------------------------- */

@@ -6,8 +6,9 @@
  * that speak FUSE include this: fuse_*.c, call.c, mount.c.
  *
  * A handler fills a struct call on its stack and either answers it (every
- * answer_*() ends the call) or hands it to the pool with call_defer(), which
- * copies what it needs.
+ * answer_*() ends the call) or hands it to the crew with call_defer(), which
+ * copies what it needs. What waits for storage may be answered before it is done,
+ * when its client is killed: its own answer, when it comes, is then dropped.
  */
 #define FUSE_USE_VERSION 35
 #include <fuse_lowlevel.h>
@@ -15,7 +16,7 @@
 #include "fsapi/fs.h"
 
 struct call {
-	struct work work; /* first: the pool's part */
+	struct work work; /* first: the crew's part */
 	struct fsapi *fs;
 	fuse_req_t req;
 	const char *op; /* name, for --trace */
@@ -32,23 +33,27 @@ struct call {
 	struct stat st;
 	struct fuse_file_info fi;
 	bool owns_handle; /* until it is answered */
+	bool resizes;	  /* setattr: to st.st_size */
 
 	void (*run)(struct call *c); /* deferred */
 	struct caller caller;
-	struct cancel cancel;
+	struct cancel cancel;  /* an interrupt requests it */
+	struct cancel storage; /* WORK_STORAGE: what its work is given */
 	struct interrupted interrupted;
 	bool deferred;
+	bool holds_handle; /* a reference, until it is done */
+	bool answered;	   /* before it was done; cancel.lock */
 };
 
 void call_begin(struct call *c, fuse_req_t req, const char *op, fuse_ino_t ino, const char *name,
 		struct fuse_file_info *fi);
 /*
- * Runs @run on a thread of the pool, with a copy of @c whose caller has his groups
- * and a token that an interrupt requests. @c is done with. @command: may wait long.
+ * Runs @run on a thread of the crew, with a copy of @c whose caller has his groups (but
+ * for what is done with an open image) and a token that an interrupt requests. @c is done with.
  * Where that cannot be, the request is answered with why, and a handle that
  * was to be opened or released is freed.
  */
-void call_defer(struct call *c, void (*run)(struct call *c), bool command);
+void call_defer(struct call *c, void (*run)(struct call *c), enum work_class class);
 /* Who asks, without groups: for what is done on the worker itself. */
 struct caller call_caller(const struct call *c);
 /* The same with a copy of the groups, which the caller frees. */
@@ -60,7 +65,7 @@ void answer_err(struct call *c, int r); /* 0 or -errno */
 void answer_attr(struct call *c, struct node *n);
 /* Gives the node (a reference, consumed) to the kernel. */
 void answer_entry(struct call *c, struct node *n);
-/* Gives the handle to the kernel, or frees it. */
+/* Gives the handle to the kernel, or drops it. */
 void answer_open(struct call *c, struct handle *h);
 void answer_create(struct call *c, struct node *n, struct handle *h);
 int answer_buf(struct call *c, const void *data, size_t len); /* <0: nobody wanted it */

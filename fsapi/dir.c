@@ -31,8 +31,13 @@ const struct row *dir_row(const struct dir *d, const char *name)
 static bool row_present(struct node *dir, const struct row *row)
 {
 	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
-	struct node probe = {
-	    .fs = dir->fs, .parent = dir, .row = row, .m = dir->m, .job = dir->job};
+	struct node probe = {.fs = dir->fs,
+			     .parent = dir,
+			     .row = row,
+			     .m = dir->m,
+			     .job = dir->job,
+			     .pool = dir->pool,
+			     .volume = dir->volume};
 
 	return row->kind != &kind_link || row->show(&probe, &sb) == 0;
 }

@@ -43,7 +43,7 @@ int fs_new(struct fsapi **out, struct model *model)
 	fs->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = fs->stop_fd < 0 ? -errno : make_root(fs);
 	if (r == 0)
-		r = pool_open(&fs->pool);
+		r = crew_open(&fs->crew);
 	if (r == 0)
 		r = signals_open(&fs->signals);
 	if (r == 0)
@@ -58,7 +58,7 @@ int fs_new(struct fsapi **out, struct model *model)
 
 void fs_free(struct fsapi *fs)
 {
-	pool_close(fs->pool);
+	crew_close(fs->crew);
 	notifier_close(fs->notifier);
 	signals_close(fs->signals);
 	nodes_destroy(fs);

@@ -20,9 +20,12 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "content.h"
+#include "fsapi/crew.h"
 #include "job.h"
 #include "machine.h"
 #include "model.h"
+#include "pool.h"
 #include "util/cancel.h"
 #include "util/err.h"
 #include "util/strbuf.h"
@@ -31,7 +34,6 @@ struct fsapi;
 struct node;
 struct handle;
 struct notifier;
-struct pool;
 struct scratch;
 struct fuse_session;
 struct fuse_pollhandle;
@@ -53,19 +55,26 @@ enum dir_id {
 	DIR_VCPU,
 	DIR_JOBS,
 	DIR_JOB,
+	DIR_POOLS,
+	DIR_POOL,
+	DIR_VOLUMES,
+	DIR_VOLUME,
 	DIR_HOST, /* its subdirectories follow after DIR_STATIC */
 	DIR_STATIC,
 	DIR_MAX = DIR_STATIC + 32,
 };
 
-/* Aspects of rows that are no machine's: see also enum machine_aspect. */
+/* Aspects of rows: those of a machine (enum machine_aspect), of a pool, of a volume, and others. */
+#define ASPECT_POOL(aspect)   (ASPECT_MAX + (int)(aspect))
+#define ASPECT_VOLUME(aspect) (ASPECT_MAX + POOL_ASPECT_MAX + (int)(aspect))
 enum {
 	ASPECT_FIXED = -1,    /* never changes while the daemon lives */
 	ASPECT_EVENTS = -2,   /* the log of events, and what the last command left */
 	ASPECT_MACHINES = -3, /* a machine came, went or was renamed */
 	ASPECT_JOB = -4,      /* the job of this directory */
 	ASPECT_JOBLIST = -5,
-	ASPECT_HOST = -6, /* may change at any time; never told */
+	ASPECT_HOST = -6,  /* may change at any time; never told */
+	ASPECT_POOLS = -7, /* a pool came, went or was renamed */
 };
 
 enum row_flags {
@@ -87,10 +96,40 @@ struct row {
 	/* Sets an attribute's value (NUL-terminated, newline off) or a document's text. */
 	int (*store)(struct node *n, const char *text, size_t len, const struct caller *caller,
 		     struct err *err);
-	const void *ops; /* the kind's own: struct log_ops, struct blob_ops */
+	const void *ops; /* the kind's own: struct log_ops, blob_ops, image_ops */
 	const void *arg; /* the row's own: a config_key, a host_fact */
 	const char *help;
 };
+
+/* --- things of the model that have a directory (thing.c) ------------------------------ */
+
+enum thing_kind {
+	THING_NONE,
+	THING_MACHINE,
+	THING_JOB,
+	THING_POOL,
+	THING_VOLUME,
+	THING_KIND_MAX,
+};
+
+/* A reference to one of them, or to none. */
+struct thing {
+	enum thing_kind kind;
+	void *ref;
+};
+
+static inline struct thing thing_of(enum thing_kind kind, void *ref)
+{
+	return (struct thing){.kind = kind, .ref = ref};
+}
+/* Another reference. */
+struct thing thing_get(struct thing t);
+void thing_put(struct thing t);
+/* Its present name. */
+void thing_name(struct thing t, char name[256]);
+/* The number that is in the id of its node. */
+uint64_t thing_number(struct thing t);
+bool thing_alive(struct thing t);
 
 /* A dynamic child, as a directory finds it. The references move to the node made of it. */
 #define CHILD_ID(number) ((uint64_t)(number) + 1)
@@ -98,9 +137,10 @@ struct child {
 	const struct row *row;
 	uint64_t id; /* CHILD_ID(), or 0: known by its name */
 	char name[256];
-	struct machine *m;
-	struct job *job;
+	struct thing thing;
 };
+/* Fills in the child of @dir that shows @t: a reference, consumed. */
+void child_of_thing(struct node *dir, struct thing t, struct child *child);
 
 struct dir_ops {
 	/* Finds a dynamic child by name: 0, -ENOENT. */
@@ -135,24 +175,30 @@ struct kind {
 	mode_t format;	  /* S_IFREG, S_IFDIR, S_IFLNK */
 	/* True size, of what a handle opened now would read. */
 	int (*size)(struct node *n, uint64_t *size);
-	int (*open)(struct handle *h, struct err *err);
+	int (*open)(struct handle *h, const struct caller *caller, struct err *err);
 	/* Up to @len bytes; 0 at the end. */
 	ssize_t (*read)(struct handle *h, void *buf, size_t len, uint64_t offset);
 	/* All bytes are taken or none: 0 or -errno. */
 	int (*write)(struct handle *h, const char *data, size_t len, uint64_t offset,
 		     const struct caller *caller, struct err *err);
-	/* Whether @write may wait: then it runs on a thread of the pool. */
+	/* Whether @write may wait: then it runs on a thread of the crew. */
 	bool (*write_waits)(struct handle *h, const char *data, size_t len);
 	/* flush, fsync, and release: takes what was collected. */
 	int (*flush)(struct handle *h, const struct caller *caller, struct err *err);
 	int64_t (*seek)(struct handle *h, int64_t offset, int whence);
 	/* ftruncate(2) through this handle. */
 	int (*resize)(struct handle *h, uint64_t size);
+	/* fallocate(2) */
+	int (*allocate)(struct handle *h, int mode, uint64_t offset, uint64_t len);
+	/* Bytes that it occupies; NULL: its size. */
+	uint64_t (*occupies)(struct node *n);
 	void (*close)(struct handle *h);
+	/* Whatever is done with a handle may wait for storage: never on a FUSE worker. */
+	bool storage;
 };
 
 extern const struct kind kind_attribute, kind_document, kind_command, kind_log, kind_blob,
-    kind_link, kind_dir, kind_scratch, kind_scratch_link;
+    kind_image, kind_link, kind_dir, kind_scratch, kind_scratch_link;
 
 struct log_ops {
 	int (*open)(struct node *n); /* a descriptor; -ENOENT: empty so far */
@@ -166,6 +212,13 @@ struct blob_ops {
 	uint64_t (*size)(struct node *n);
 };
 
+struct image_ops {
+	int (*open)(struct node *n, bool write, const struct caller *caller,
+		    struct content **content, struct err *err);
+	uint64_t (*size)(struct node *n);
+	uint64_t (*occupies)(struct node *n); /* NULL: little */
+};
+
 /* --- nodes (node.c) ------------------------------------------------------------------- */
 
 /*
@@ -176,13 +229,15 @@ struct node {
 	struct fsapi *fs;
 	struct node *parent; /* a reference; NULL for the root */
 	const struct row *row;
-	uint64_t id;	   /* CHILD_ID() of a machine's serial, vcpu's or job's number; 0: none */
-	char *name;	   /* disks and scratch files: their name; else NULL */
-	uint64_t ino;	   /* st_ino: the same for the same thing, always */
-	struct machine *m; /* the machine this belongs to, or NULL: owned where @row makes it one */
-	struct job *job;   /* likewise */
+	uint64_t id;	    /* CHILD_ID() of a thing's or vcpu's number; 0: none */
+	char *name;	    /* disks and scratch files: their name; else NULL */
+	uint64_t ino;	    /* st_ino: the same for the same thing, always */
+	struct thing thing; /* what this directory shows; of THING_NONE for all others */
+	struct machine *m;  /* what it belongs to, by itself or the directories above, which */
+	struct job *job;    /* hold the references; NULL where it does not */
+	struct pool *pool;
+	struct volume *volume;
 	struct scratch *scratch; /* of a scratch file's node: a reference */
-	bool owns_m, owns_job;
 
 	atomic_uint_fast64_t refs;
 	atomic_uint_fast64_t lookups; /* of these, the kernel's */
@@ -190,6 +245,7 @@ struct node {
 	atomic_uint storing; /* writes by clients under way: they make events by themselves */
 
 	struct node *next; /* in its shard's chain; shard.lock */
+	struct lane lane;  /* image: who waits for its storage */
 
 	/* fsapi.lock: */
 	unsigned writers;	   /* command: handles open for writing */
@@ -242,8 +298,9 @@ struct node *node_get(struct node *dir, const struct row *row, struct child *chi
 struct node *node_find(struct node *dir, const struct row *row, uint64_t id, const char *name);
 /* One of its own beside the well-known one, with the same st_ino; nobody finds it. */
 struct node *node_variant(struct node *n);
-/* Calls @fn with each node of a machine, as references of its own, with no lock held. */
-void nodes_of_machine(struct fsapi *fs, const struct machine *m, void (*fn)(struct node *n));
+/* Calls @fn with each node that belongs to @t, with no lock held; @fn must not keep it. */
+void nodes_of_thing(struct fsapi *fs, struct thing t, void (*fn)(struct node *n, void *arg),
+		    void *arg);
 /* Inode number of a row or child without making a node. */
 uint64_t node_ino(const struct node *dir, const struct row *row, uint64_t id, const char *name);
 void child_release(struct child *child);
@@ -256,8 +313,22 @@ static inline bool node_is_dir(const struct node *n)
 void node_name(struct node *n, char name[256]);
 /* Path from the root ("machines/a/state", "" for the root); -ENAMETOOLONG. */
 int node_path(struct node *n, char *path, size_t size);
-/* Path below the machine's directory ("disks/root/source"), for what belongs to one. */
-int node_machine_path(struct node *n, char *path, size_t size);
+/* Path below its machine's or pool's directory ("disks/root/source"), for what belongs to one. */
+int node_owner_path(struct node *n, char *path, size_t size);
+/* Whether it is the directory of something that has owner and mode of its own. */
+static inline bool thing_is_owner(struct thing t)
+{
+	return t.kind == THING_MACHINE || t.kind == THING_POOL;
+}
+static inline bool node_is_owner(const struct node *n)
+{
+	return thing_is_owner(n->thing);
+}
+/* Whether it is the directory of something that mkdir(2) makes with all that is in it. */
+static inline bool node_is_whole(const struct node *n)
+{
+	return node_is_owner(n) || n->thing.kind == THING_VOLUME;
+}
 /* Attributes as stat(2) shows them. -ENOENT where it is gone. */
 int node_stat(struct node *n, struct stat *st);
 /* Whether each change of its attributes is told, so that the kernel may keep them. */
@@ -274,7 +345,7 @@ bool node_alive(struct node *n);
 enum { CHATTR_MODE = 1, CHATTR_UID = 2, CHATTR_GID = 4 };
 /* chmod, chown of what @which says. */
 int node_chattr(struct node *n, const struct stat *st, unsigned which, struct err *err);
-/* Puts words of a refusal where its user will look: the machine's `error`, or the root's. */
+/* Puts words of a refusal where its user will look: the nearest `error` above. */
 void node_complain(struct node *n, const char *what, const struct err *err);
 struct timespec node_mtime(struct node *n);
 
@@ -296,7 +367,8 @@ int dir_list(struct handle *h, uint64_t offset, dir_emit *emit, void *arg);
 /* --- handles -------------------------------------------------------------------------- */
 
 struct handle {
-	struct node *node;	     /* a reference */
+	atomic_uint refs;  /* the kernel's, and those of calls that it no longer waits for */
+	struct node *node; /* a reference */
 	struct handle *next, **prev; /* all of them; fsapi.handles_lock */
 	int flags;		     /* of open(2) */
 	bool writable;
@@ -312,7 +384,7 @@ struct handle {
 	/* what a writer wrote; lock */
 	struct strbuf written;
 	uint64_t next_offset; /* end of the last write */
-	bool dirty;	      /* document: not taken yet */
+	bool dirty;	      /* document: not taken yet; image: not flushed yet */
 	bool whole;	      /* document: begins empty, not with the old text */
 	bool loaded;	      /* document: `written` holds the text so far */
 	int refused;	      /* document: why a write to it was */
@@ -321,6 +393,7 @@ struct handle {
 
 	int fd; /* log, blob; else -1 */
 	struct machine_core *core;
+	struct content *content;	    /* image */
 	char (*listing)[DISK_NAME_MAX + 1]; /* disks/: its names as of opendir; lock */
 	size_t n_listing;
 
@@ -341,8 +414,11 @@ void command_unclaim(struct node *n);
 void command_notified(struct node *n);
 
 struct handle *handle_new(struct node *n, int flags);
-/* Closes it, by its kind where that opened it. */
-void handle_free(struct handle *h);
+/* By its kind; words of a refusal go where its user will look. */
+int handle_open(struct handle *h, const struct caller *caller);
+struct handle *handle_get(struct handle *h);
+/* The last one closes it, by its kind where that opened it. */
+void handle_put(struct handle *h);
 
 /* --- scratch files (scratch.c) -------------------------------------------------------- */
 
@@ -390,28 +466,6 @@ bool intent_creates(struct node *n, pid_t pid);
 /* Whether, besides, it waits in a system call that does so. */
 bool intent_hides(struct node *n, pid_t pid);
 
-/* --- calls: a request of the kernel's, from arrival to answer (call.c) ---------------------------
- */
-
-/* A pool of threads for what may wait: commands, stores, what asks a VMM. */
-int pool_open(struct pool **pool);
-/* Cancels what is under way and waits until all threads have ended. */
-void pool_stop(struct pool *pool);
-void pool_close(struct pool *pool);
-/* A piece of work, part of what it works on. */
-struct work {
-	void (*run)(struct work *w); /* calls pool_done() before it frees @w */
-	struct cancel *cancel;	     /* requested when the pool stops; may be NULL */
-	bool command;		     /* may wait long: a bounded number of these */
-	struct work *next;	     /* pool's own */
-	struct work *running_next, **running_prev;
-};
-/* -EBUSY where too many commands are under way, -ENODEV when stopping, -ENOMEM. */
-int pool_submit(struct pool *pool, struct work *w);
-/* It can no longer be cancelled. */
-void pool_done(struct pool *pool, struct work *w);
-bool pool_closing(struct pool *pool);
-
 /* --- clients' signals (signals.c) ------------------------------------------------------------ */
 
 struct signals;
@@ -419,6 +473,7 @@ struct signals;
 struct interrupted {
 	pid_t tid; /* the client */
 	struct cancel *cancel;
+	bool deadly; /* only by what ends the client: regular files know no other interrupt */
 	struct interrupted *next, **prev; /* signals.lock */
 };
 int signals_open(struct signals **s);
@@ -450,12 +505,12 @@ struct node *notifier_ghost(struct notifier *nt, struct node *dir, const char *n
 /* The contents changed: the kernel forgets its attributes now, watchers are told soon. */
 void notify_changed(struct node *n);
 /*
- * A directory in @dir came or went (which, shows when its turn comes), not by
- * a client's hand: number @id or, where that is 0, @name. @m: it is that machine.
+ * A directory in @dir came or went (which, shows when its turn comes), not by a
+ * client's hand: that of @t, or where that is none, number @id, or where that is 0, @name.
  */
-void notify_child(struct node *dir, uint64_t id, const char *name, struct machine *m);
-/* The machine that was called so no longer is. */
-void notify_gone(struct node *dir, struct machine *m, const char *name);
+void notify_child(struct node *dir, uint64_t id, const char *name, struct thing t);
+/* What was called so no longer is. */
+void notify_gone(struct node *dir, struct thing t, const char *name);
 /* The kernel is mistaken about what @name in @dir is. */
 void notify_name(struct node *dir, const char *name);
 /* vcpu/: their number may differ from what watchers know. */
@@ -485,12 +540,14 @@ extern const struct model_observer fsapi_observer;
 /* This thread does a client's mkdir, rmdir or rename: the kernel tells watchers of it itself. */
 struct own_op {
 	struct node *dir;
+	const char *name;
 	pthread_t thread;
 	struct own_op *next;
 };
-void own_begin(struct own_op *op, struct node *dir);
+void own_begin(struct own_op *op, struct node *dir, const char *name);
 void own_end(struct own_op *op);
-bool own_is(struct node *dir);
+/* Whether it does so to @dir just now, or another thread does to @name there (may be NULL). */
+bool own_is(struct node *dir, const char *name);
 
 /* --- what only the files that include libfuse can do ---------------------------------- */
 
@@ -510,6 +567,8 @@ int tree_disk_build(struct dir dirs[DIR_MAX]);
 int tree_vcpu_build(struct dir dirs[DIR_MAX]);
 int tree_jobs_build(struct dir dirs[DIR_MAX]);
 int tree_host_build(struct dir dirs[DIR_MAX]);
+int tree_pool_build(struct dir dirs[DIR_MAX]);
+int tree_volume_build(struct dir dirs[DIR_MAX]);
 /* Adds rows to a directory; they are copied. */
 int dir_add_rows(struct dir *d, const struct row *rows, size_t n);
 
@@ -545,7 +604,7 @@ struct fsapi {
 	pthread_mutex_t handles_lock;
 	struct handle *handles; /* open: whatever the kernel has not released at the end */
 
-	struct pool *pool;
+	struct crew *crew;
 	struct signals *signals;
 	struct notifier *notifier;
 	int stop_fd; /* eventfd: readable when asked to stop */

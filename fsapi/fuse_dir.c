@@ -86,7 +86,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		answer_err(&c, r);
 	} else if (node_stat_waits(n)) {
 		c.node2 = n;
-		call_defer(&c, run_entry, false);
+		call_defer(&c, run_entry, WORK_SHORT);
 		node_put(n);
 	} else {
 		answer_entry(&c, n);
@@ -139,7 +139,7 @@ void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	call_begin(&c, req, "releasedir", ino, NULL, fi);
 	c.node = node_ref(c.handle->node);
-	handle_free(c.handle);
+	handle_put(c.handle);
 	c.handle = NULL;
 	node_put(c.node);
 	c.node = c.fs->root;
@@ -192,7 +192,8 @@ static bool emit(void *arg, const char *name, const struct row *row, struct chil
 	struct fuse_entry_param e = {0};
 	struct node *n = NULL;
 
-	if (l->plus && row->kind == &kind_dir && (row->name || (child && child->m))) {
+	if (l->plus && row->kind == &kind_dir &&
+	    (row->name || (child && thing_is_owner(child->thing)))) {
 		n = node_get(dir, row, child);
 		if (n && entry_fill(n, &e) < 0) {
 			node_put(n);
@@ -280,7 +281,7 @@ static void run_mkdir(struct call *c)
 	struct node *n;
 	int r;
 
-	own_begin(&own, c->node);
+	own_begin(&own, c->node, c->name);
 	r = d->ops->make(c->node, c->name, c->mode, &c->caller, &child, &err);
 	own_end(&own);
 	if (r < 0) {
@@ -300,14 +301,18 @@ static void run_mkdir(struct call *c)
 	}
 }
 
-/* A directory that its maker believes not to exist: a copy of a machine's disks/, say. */
+/*
+ * A directory that its maker believes not to exist: a copy of a machine's disks/, say. Not
+ * a volume: its copy would be written over what it is copied from.
+ */
 static struct node *made_already(struct call *c)
 {
 	struct node *n = NULL;
 
 	if (dir_lookup(c->node, c->name, &n) < 0)
 		return NULL;
-	if (node_is_dir(n) && !n->owns_m && intent_creates(n, fuse_req_ctx(c->req)->pid))
+	if (node_is_dir(n) && n->thing.kind == THING_NONE &&
+	    intent_creates(n, fuse_req_ctx(c->req)->pid))
 		return n;
 	node_put(n);
 	return NULL;
@@ -339,7 +344,7 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 	else if (!node_dir(c.node)->ops || !node_dir(c.node)->ops->make)
 		answer_err(&c, -EPERM);
 	else
-		call_defer(&c, run_mkdir, false);
+		call_defer(&c, run_mkdir, WORK_SHORT);
 }
 
 static void run_rmdir(struct call *c)
@@ -354,7 +359,7 @@ static void run_rmdir(struct call *c)
 		answer_err(c, -ENOENT);
 		return;
 	}
-	own_begin(&own, c->node);
+	own_begin(&own, c->node, c->name);
 	r = d->ops->remove(c->node, c->name, &c->caller, &err);
 	own_end(&own);
 	if (r < 0) {
@@ -388,5 +393,5 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		 !node_dir(c.node)->ops->remove)
 		answer_err(&c, -EPERM);
 	else
-		call_defer(&c, run_rmdir, false);
+		call_defer(&c, run_rmdir, WORK_SHORT);
 }

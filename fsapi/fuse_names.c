@@ -115,7 +115,7 @@ static int rename_dir(struct call *c, struct node *from, struct node *to, struct
 		return -EPERM;
 	if (to)
 		return err_set(err, -EEXIST, "%s exists", c->name2);
-	own_begin(&own, c->node);
+	own_begin(&own, c->node, c->name);
 	r = d->ops->rename(c->node, c->name, c->name2, err);
 	own_end(&own);
 	if (r < 0) {
@@ -162,7 +162,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	else if (flags & ~(unsigned)RENAME_NOREPLACE)
 		answer_err(&c, -EINVAL);
 	else
-		call_defer(&c, run_rename, false);
+		call_defer(&c, run_rename, WORK_SHORT);
 }
 
 /* --- create --------------------------------------------------------------------------- */
@@ -214,7 +214,10 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 		answer_entry(&c, n);
 }
 
-/* What was there all the time is opened. */
+/*
+ * What was there all the time is opened. Not the image of a machine's disk: whoever copies a
+ * machine copies its definition, and what the copy names is the very disk of the other.
+ */
 static int find_or_create(struct call *c, struct node **n)
 {
 	int r = dir_lookup(c->node, c->name, n);
@@ -227,6 +230,8 @@ static int find_or_create(struct call *c, struct node **n)
 		r = -EEXIST;
 	else if (node_is_dir(*n))
 		r = -EISDIR;
+	else if ((*n)->row->kind == &kind_image && (*n)->m)
+		r = -EACCES;
 	else
 		r = call_may(c, *n, W_OK);
 	if (r == 0 && (*n)->row->kind == &kind_command)
@@ -240,32 +245,41 @@ static int find_or_create(struct call *c, struct node **n)
 	return r;
 }
 
+static void run_create(struct call *c)
+{
+	int r = handle_open(c->handle, &c->caller);
+
+	if (r < 0) {
+		handle_put(c->handle);
+		answer_err(c, r);
+		return;
+	}
+	answer_create(c, node_ref(c->handle->node), c->handle);
+}
+
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	       struct fuse_file_info *fi)
 {
-	struct node *n = NULL;
-	struct handle *h;
+	_cleanup_node_ struct node *n = NULL;
 	struct call c;
 	int r;
 
 	call_begin(&c, req, "create", parent, name, fi);
 	c.mode = mode;
 	c.flags = (unsigned)fi->flags;
+	c.caller = call_caller(&c);
 	r = find_or_create(&c, &n);
 	if (r < 0) {
 		answer_err(&c, r);
 		return;
 	}
-	h = handle_new(n, fi->flags | O_TRUNC);
-	if (h && n->row->kind->open)
-		r = n->row->kind->open(h, NULL);
-	if (!h || r < 0) {
-		if (h)
-			handle_free(h);
-		node_put(n);
-		answer_err(&c, r < 0 ? r : -ENOMEM);
-		return;
+	c.handle = handle_new(n, fi->flags | O_TRUNC);
+	if (!c.handle) {
+		answer_err(&c, -ENOMEM);
+	} else if (n->row->kind->storage) {
+		c.owns_handle = true;
+		call_defer(&c, run_create, WORK_STORAGE);
+	} else {
+		run_create(&c);
 	}
-	h->opened = true;
-	answer_create(&c, n, h);
 }

@@ -4,7 +4,7 @@
  * close. Directories are in fuse_dir.c, names in fuse_names.c, answers in call.c.
  *
  * A handler never waits on its worker's thread: what may (a store with its
- * fsync, a command, a question to a VMM) goes to the pool with call_defer().
+ * fsync, a command, a question to a VMM, storage) goes to the crew with call_defer().
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,9 +31,32 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 	call_begin(&c, req, "getattr", ino, NULL, fi);
 	if (node_stat_waits(c.node))
-		call_defer(&c, run_getattr, false);
+		call_defer(&c, run_getattr, WORK_SHORT);
 	else
 		answer_attr(&c, c.node);
+}
+
+/* truncate(2) of an image, by a handle of its own where it comes without one. */
+static int resize_image(struct call *c)
+{
+	const struct kind *kind = c->node->row->kind;
+	struct err err = ERR_INIT;
+	struct handle *h = c->handle;
+	int r = 0;
+
+	if (!h) {
+		h = handle_new(c->node, O_WRONLY);
+		if (!h)
+			return -ENOMEM;
+		r = handle_open(h, &c->caller);
+	}
+	if (r == 0)
+		r = kind->resize(h, (uint64_t)c->st.st_size);
+	if (r == 0 && h != c->handle)
+		r = kind->flush(h, &c->caller, &err);
+	if (h != c->handle)
+		handle_put(h);
+	return r;
 }
 
 static void run_setattr(struct call *c)
@@ -41,12 +64,14 @@ static void run_setattr(struct call *c)
 	struct err err = ERR_INIT;
 	int r = node_chattr(c->node, &c->st, c->flags, &err);
 
-	if (r < 0) {
+	if (r < 0)
 		node_complain(c->node, "chmod", &err);
+	else if (c->resizes)
+		r = resize_image(c);
+	if (r < 0)
 		answer_err(c, r);
-		return;
-	}
-	answer_attr(c, c->node);
+	else
+		answer_attr(c, c->node);
 }
 
 /* Truncation is what open(O_TRUNC) means, too: writers begin anew, the value stays. */
@@ -61,7 +86,9 @@ static int set_size(struct call *c, uint64_t size)
 		return 0;
 	if ((row->mode & 0222) == 0)
 		return -EACCES;
-	if (h && h->writable && row->kind->resize)
+	if (row->kind->storage)
+		c->resizes = true;
+	else if (h && h->writable && row->kind->resize)
 		return row->kind->resize(h, size);
 	return 0;
 }
@@ -86,8 +113,10 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 	}
 	if (r < 0)
 		answer_err(&c, r);
+	else if (c.resizes)
+		call_defer(&c, run_setattr, WORK_STORAGE);
 	else if (c.flags)
-		call_defer(&c, run_setattr, false);
+		call_defer(&c, run_setattr, WORK_SHORT);
 	else
 		answer_attr(&c, c.node); /* times are the model's */
 }
@@ -122,12 +151,17 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct statvfs vfs = {.f_bsize = 4096, .f_frsize = 4096, .f_namemax = 255};
+	uint64_t capacity, allocation, free_bytes;
 	struct sysinfo si;
 	struct call c;
 
 	call_begin(&c, req, "statfs", ino, NULL, NULL);
-	/* What it all stands on is the host's memory. */
-	if (sysinfo(&si) == 0) {
+	if (c.node->pool) {
+		pool_space(c.node->pool, &capacity, &allocation, &free_bytes);
+		vfs.f_blocks = capacity / 4096;
+		vfs.f_bfree = free_bytes / 4096;
+		vfs.f_bavail = vfs.f_bfree;
+	} else if (sysinfo(&si) == 0) { /* what all else stands on is the host's memory */
 		vfs.f_blocks = (fsblkcnt_t)si.totalram * si.mem_unit / 4096;
 		vfs.f_bfree = (fsblkcnt_t)si.freeram * si.mem_unit / 4096;
 		vfs.f_bavail = vfs.f_bfree;
@@ -141,30 +175,17 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 /* --- open, close ---------------------------------------------------------------------------------
  */
 
-static int open_handle(struct call *c, struct handle *h)
+static enum work_class class_of(const struct node *n)
 {
-	struct node *n = c->node;
-	struct err err = ERR_INIT;
-	int r;
-
-	if (!node_alive(n))
-		return -ENOENT;
-	r = n->row->kind->open ? n->row->kind->open(h, &err) : 0;
-	if (r < 0) {
-		if (err.text[0])
-			node_complain(n, n->row->name ? n->row->name : "open", &err);
-		return r;
-	}
-	h->opened = true;
-	return 0;
+	return n->row->kind->storage ? WORK_STORAGE : WORK_SHORT;
 }
 
 static void run_open(struct call *c)
 {
-	int r = open_handle(c, c->handle);
+	int r = handle_open(c->handle, &c->caller);
 
 	if (r < 0) {
-		handle_free(c->handle);
+		handle_put(c->handle);
 		answer_err(c, r);
 		return;
 	}
@@ -186,12 +207,13 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		answer_err(&c, r);
 		return;
 	}
+	c.caller = call_caller(&c);
 	c.handle = handle_new(c.node, fi->flags);
 	if (!c.handle) {
 		answer_err(&c, -ENOMEM);
 	} else if (c.node->row->flags & ROW_SLOW) {
 		c.owns_handle = true;
-		call_defer(&c, run_open, false);
+		call_defer(&c, run_open, class_of(c.node));
 	} else {
 		run_open(&c);
 	}
@@ -204,7 +226,7 @@ static int flush_handle(struct call *c)
 	struct err err = ERR_INIT;
 	int r;
 
-	caller.cancel = &c->cancel;
+	caller.cancel = c->caller.cancel;
 	atomic_fetch_add(&c->node->storing, 1);
 	r = kind->flush(c->handle, &caller, &err);
 	atomic_fetch_sub(&c->node->storing, 1);
@@ -227,7 +249,7 @@ static bool has_data(struct handle *h)
 static void flush_or_sync(struct call *c)
 {
 	if (c->handle && c->node->row->kind->flush && has_data(c->handle))
-		call_defer(c, run_flush, false);
+		call_defer(c, run_flush, class_of(c->node));
 	else
 		answer_err(c, 0);
 }
@@ -246,13 +268,17 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 
 	(void)datasync;
 	call_begin(&c, req, "fsync", ino, NULL, fi);
-	flush_or_sync(&c);
+	if (c.node->row->kind->storage) /* another may have written it */
+		call_defer(&c, run_flush, WORK_STORAGE);
+	else
+		flush_or_sync(&c);
 }
 
 static void run_release(struct call *c)
 {
-	flush_handle(c);
-	handle_free(c->handle);
+	if (c->node->row->kind->flush && has_data(c->handle))
+		flush_handle(c);
+	handle_put(c->handle);
 	answer_err(c, 0);
 }
 
@@ -263,13 +289,13 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	call_begin(&c, req, "release", ino, NULL, fi);
 	/* The kernel may have forgotten the inode by now: the handle holds the node. */
 	c.node = c.handle->node;
-	if (c.node->row->kind->flush && has_data(c.handle)) {
+	if (c.node->row->kind->storage || (c.node->row->kind->flush && has_data(c.handle))) {
 		c.owns_handle = true;
-		call_defer(&c, run_release, false);
+		call_defer(&c, run_release, class_of(c.node));
 		return;
 	}
 	node_ref(c.node);
-	handle_free(c.handle);
+	handle_put(c.handle);
 	c.handle = NULL;
 	answer_err(&c, 0);
 	node_put(c.node);
@@ -277,27 +303,36 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 /* --- read, write ---------------------------------------------------------------------- */
 
-static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-		    struct fuse_file_info *fi)
+static void run_read(struct call *c)
 {
 	char small[4096];
 	char *buf = small;
 	_cleanup_free_ char *big = NULL;
-	struct call c;
 	ssize_t n;
+
+	if (c->size > sizeof(small)) {
+		big = malloc(c->size);
+		buf = big;
+	}
+	n = buf ? c->node->row->kind->read(c->handle, buf, c->size, c->offset) : -ENOMEM;
+	if (n < 0)
+		answer_err(c, (int)n);
+	else
+		answer_buf(c, buf, (size_t)n);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		    struct fuse_file_info *fi)
+{
+	struct call c;
 
 	call_begin(&c, req, "read", ino, NULL, fi);
 	c.size = size;
 	c.offset = (uint64_t)off;
-	if (size > sizeof(small)) {
-		big = malloc(size);
-		buf = big;
-	}
-	n = buf ? c.node->row->kind->read(c.handle, buf, size, (uint64_t)off) : -ENOMEM;
-	if (n < 0)
-		answer_err(&c, (int)n);
+	if (c.node->row->kind->storage)
+		call_defer(&c, run_read, WORK_STORAGE);
 	else
-		answer_buf(&c, buf, (size_t)n);
+		run_read(&c);
 }
 
 static void run_write(struct call *c)
@@ -338,38 +373,60 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	c.data = buf;
 	c.caller = call_caller(&c);
 	kind = c.node->row->kind;
-	if (kind->flush)
+	if (kind == &kind_document)
 		note_writer(&c);
 	if (!kind->write || !c.handle->writable)
 		answer_err(&c, -EBADF);
 	else if (kind->write_waits && kind->write_waits(c.handle, buf, size))
-		call_defer(&c, run_write, kind == &kind_command);
+		call_defer(&c, run_write, kind == &kind_command ? WORK_COMMAND : class_of(c.node));
 	else
 		run_write(&c);
+}
+
+static void run_lseek(struct call *c)
+{
+	const struct kind *kind = c->node->row->kind;
+	int64_t offset = (int64_t)c->offset, at;
+	int whence = (int)c->flags;
+	struct stat st;
+
+	if (kind->seek) {
+		at = kind->seek(c->handle, offset, whence);
+	} else { /* no holes */
+		at = node_stat(c->node, &st);
+		if (at == 0 && (offset < 0 || offset >= st.st_size))
+			at = -ENXIO;
+		else if (at == 0)
+			at = whence == SEEK_DATA ? offset : st.st_size;
+	}
+	if (at < 0)
+		answer_err(c, (int)at);
+	else
+		answer_lseek(c, at);
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		     struct fuse_file_info *fi)
 {
 	struct call c;
-	struct stat st;
-	int64_t at;
 
 	call_begin(&c, req, "lseek", ino, NULL, fi);
 	c.offset = (uint64_t)off;
-	if (c.node->row->kind->seek) {
-		at = c.node->row->kind->seek(c.handle, off, whence);
-	} else { /* no holes */
-		at = node_stat(c.node, &st);
-		if (at == 0 && (off < 0 || off >= st.st_size))
-			at = -ENXIO;
-		else if (at == 0)
-			at = whence == SEEK_DATA ? off : st.st_size;
-	}
-	if (at < 0)
-		answer_err(&c, (int)at);
+	c.flags = (unsigned)whence;
+	if (c.node->row->kind->storage)
+		call_defer(&c, run_lseek, WORK_STORAGE);
 	else
-		answer_lseek(&c, at);
+		run_lseek(&c);
+}
+
+static void run_fallocate(struct call *c)
+{
+	int r;
+
+	atomic_fetch_add(&c->node->storing, 1);
+	r = c->node->row->kind->allocate(c->handle, (int)c->flags, c->offset, c->size);
+	atomic_fetch_sub(&c->node->storing, 1);
+	answer_err(c, r);
 }
 
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
@@ -377,11 +434,16 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 {
 	struct call c;
 
-	(void)mode;
-	(void)offset;
-	(void)length;
 	call_begin(&c, req, "fallocate", ino, NULL, fi);
-	answer_err(&c, -EOPNOTSUPP);
+	c.flags = (unsigned)mode;
+	c.offset = (uint64_t)offset;
+	c.size = (size_t)length;
+	if (!c.node->row->kind->allocate)
+		answer_err(&c, -EOPNOTSUPP);
+	else if (!c.handle->writable)
+		answer_err(&c, -EBADF);
+	else
+		call_defer(&c, run_fallocate, class_of(c.node));
 }
 
 /* Always readable and writable, and POLLERR|POLLPRI after a change until it is read: as sysfs. */

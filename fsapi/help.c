@@ -14,15 +14,18 @@ static const char root_text[] =
     "  tail -f machines/web/console            what it prints\n"
     "  cat machines/web/error                  why something was refused\n"
     "  rmdir machines/web                      undefine it\n"
+    "  mkdir pools/ssd                         define a pool of storage\n"
+    "  echo /srv/images > pools/ssd/source     its directory: each file in it is a volume\n"
+    "  mkdir pools/ssd/volumes/root            create a volume\n"
+    "  echo 10G > pools/ssd/volumes/root/size\n"
+    "  cp root.img pools/ssd/volumes/root/image   its content, as of any other file\n"
     "\n"
     "No read blocks. To wait: inotify, poll(2) for POLLPRI, tail -f, or a command that waits\n"
     "(echo 'wait stopped 60' > machines/web/ctl). Every refusal has words in `error`.\n"
-    "More in machines/NAME/README and in filevisor(7).\n";
+    "More in machines/NAME/README, pools/NAME/README and in filevisor(7).\n";
 
 static const char machine_text[] =
-    "Sizes are written as 512M or 2G. A value that is refused changes nothing.\n"
-    "\n"
-    "Commands (a line written to ctl; a final \" &\" makes it a job under jobs/):\n";
+    "Sizes are written as 512M or 2G. A value that is refused changes nothing.\n";
 
 static const char *mode_word(const struct row *row)
 {
@@ -43,13 +46,18 @@ void help_dir(const struct dir *d, struct strbuf *sb)
 	}
 }
 
+static const char pool_text[] =
+    "A volume is new until its content is first written or a machine uses it: its size, format\n"
+    "and backing may be set in any order. A machine names it as NAME/VOLUME in disks/X/source.\n";
+
 /* "usage\thelp" lines, in two columns. */
-static void help_commands(struct strbuf *sb)
+static void help_commands(const char *title, void (*help)(struct strbuf *sb), struct strbuf *sb)
 {
 	_cleanup_strbuf_ struct strbuf lines = STRBUF_INIT;
 	char *p, *line;
 
-	machine_command_help(&lines);
+	strbuf_printf(sb, "\n%s\n", title);
+	help(&lines);
 	for (p = lines.data; p && (line = strsep(&p, "\n"));) {
 		const char *usage = strsep(&line, "\t");
 
@@ -58,26 +66,48 @@ static void help_commands(struct strbuf *sb)
 	}
 }
 
+static void help_subdir(const struct fsapi *fs, const char *name, enum dir_id dir,
+			struct strbuf *sb)
+{
+	strbuf_printf(sb, "\n%s:\n", name);
+	help_dir(&fs->dirs[dir], sb);
+}
+
+static void help_machine(const struct fsapi *fs, struct strbuf *sb)
+{
+	help_subdir(fs, "disks/NAME", DIR_DISK, sb);
+	help_subdir(fs, "vcpu/N", DIR_VCPU, sb);
+	help_subdir(fs, "jobs/N", DIR_JOB, sb);
+	strbuf_printf(sb, "\n%s", machine_text);
+	help_commands(
+	    "Commands (a line written to ctl; a final \" &\" makes it a job under jobs/):",
+	    machine_command_help, sb);
+	help_commands("Commands of a disk (to disks/NAME/ctl):", machine_disk_command_help, sb);
+}
+
+static void help_pool(const struct fsapi *fs, struct strbuf *sb)
+{
+	help_subdir(fs, "volumes/NAME", DIR_VOLUME, sb);
+	strbuf_printf(sb, "\n%s", pool_text);
+	help_commands("Commands (a line written to ctl):", pool_command_help, sb);
+	help_commands(
+	    "Commands of a volume (to volumes/NAME/ctl; a final \" &\" makes it a job under"
+	    " /jobs):",
+	    volume_command_help, sb);
+}
+
 int help_show(struct node *n, struct strbuf *sb)
 {
 	const struct fsapi *fs = n->fs;
 	const struct dir *d = node_dir(n->parent);
 
-	if (d == &fs->dirs[DIR_ROOT]) {
-		strbuf_printf(sb, "%s\n\n", d->title);
-		help_dir(d, sb);
-		strbuf_printf(sb, "\n%s", root_text);
-		return 0;
-	}
 	strbuf_printf(sb, "%s\n\n", d->title);
 	help_dir(d, sb);
-	strbuf_puts(sb, "\ndisks/NAME:\n");
-	help_dir(&fs->dirs[DIR_DISK], sb);
-	strbuf_puts(sb, "\nvcpu/N:\n");
-	help_dir(&fs->dirs[DIR_VCPU], sb);
-	strbuf_puts(sb, "\njobs/N:\n");
-	help_dir(&fs->dirs[DIR_JOB], sb);
-	strbuf_printf(sb, "\n%s", machine_text);
-	help_commands(sb);
+	if (d == &fs->dirs[DIR_ROOT])
+		strbuf_printf(sb, "\n%s", root_text);
+	else if (d == &fs->dirs[DIR_MACHINE])
+		help_machine(fs, sb);
+	else if (d == &fs->dirs[DIR_POOL])
+		help_pool(fs, sb);
 	return 0;
 }

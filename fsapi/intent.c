@@ -53,17 +53,17 @@ static bool remembered(struct fsapi *fs, pid_t pid, uint64_t what)
 	return false;
 }
 
-/* The directory of the machine that @n belongs to. */
-static const struct node *machine_dir(const struct node *n)
+/* The directory that was made with @n in it. */
+static const struct node *whole_dir(const struct node *n)
 {
-	while (n && !n->owns_m)
+	while (n && !node_is_whole(n))
 		n = n->parent;
 	return n;
 }
 
 void intent_made(struct node *n, pid_t pid)
 {
-	if (n->owns_m)
+	if (node_is_whole(n))
 		remember(n->fs, pid, n->ino, MADE_NS);
 }
 
@@ -74,7 +74,7 @@ void intent_unlinked(struct node *n, pid_t pid)
 
 bool intent_creates(struct node *n, pid_t pid)
 {
-	const struct node *dir = machine_dir(n->parent);
+	const struct node *dir = whole_dir(n->parent);
 
 	if (pid == 0 || !dir)
 		return false;

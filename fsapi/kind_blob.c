@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: ISC
 /*
  * Files whose bytes lie elsewhere: logs (a file of the model's that grows) and
- * blobs (guest memory, an ELF core).
+ * blobs (guest memory, an ELF core; images of disks are in kind_image.c).
  *
  * A log that got too long is renamed NAME.old by the model and begun anew.
  * A reader stays with the file it opened, and goes on to the new one when it
@@ -61,10 +61,11 @@ static int reopen_log(struct handle *h)
 	return 0;
 }
 
-static int log_open(struct handle *h, struct err *err)
+static int log_open(struct handle *h, const struct caller *caller, struct err *err)
 {
 	int r;
 
+	(void)caller;
 	if (h->writable && !log_ops(h->node)->type)
 		return -EACCES;
 	if ((h->flags & O_ACCMODE) == O_WRONLY)
@@ -164,10 +165,11 @@ static int blob_size(struct node *n, uint64_t *size)
 	return 0;
 }
 
-static int blob_open(struct handle *h, struct err *err)
+static int blob_open(struct handle *h, const struct caller *caller, struct err *err)
 {
 	const struct blob_ops *ops = h->node->row->ops;
 
+	(void)caller;
 	if (h->writable)
 		return -EACCES;
 	return ops->open(h, err);

@@ -138,7 +138,7 @@ static int command_size(struct node *n, uint64_t *size)
 	return kind_attribute.size(n, size);
 }
 
-static int command_open(struct handle *h, struct err *err)
+static int command_open(struct handle *h, const struct caller *caller, struct err *err)
 {
 	int r;
 
@@ -147,7 +147,7 @@ static int command_open(struct handle *h, struct err *err)
 		if (r < 0)
 			return r;
 	}
-	r = kind_attribute.open(h, err);
+	r = kind_attribute.open(h, caller, err);
 	if (r < 0 && h->writable)
 		command_unclaim(h->node);
 	return r;

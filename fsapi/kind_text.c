@@ -76,10 +76,11 @@ static int load_text(struct handle *h)
 	return h->text ? 0 : -ENOMEM;
 }
 
-static int text_open(struct handle *h, struct err *err)
+static int text_open(struct handle *h, const struct caller *caller, struct err *err)
 {
 	int r;
 
+	(void)caller;
 	if (h->writable && !h->node->row->store)
 		return -EACCES;
 	if ((h->flags & O_ACCMODE) == O_WRONLY)
@@ -193,10 +194,10 @@ const struct kind kind_attribute = {
 
 /* --- document ------------------------------------------------------------------------- */
 
-static int document_open(struct handle *h, struct err *err)
+static int document_open(struct handle *h, const struct caller *caller, struct err *err)
 {
 	h->whole = (h->flags & O_TRUNC) != 0;
-	return text_open(h, err);
+	return text_open(h, caller, err);
 }
 
 /* What a partial write changes: the text as it is now. */

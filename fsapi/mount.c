@@ -4,7 +4,7 @@
  *
  * A fixed number of workers read requests and answer them; none of them ever
  * waits (see fuse_ops.c), so a few are enough. The order of ending: the notifier,
- * whose own requests the workers answer; the pool, whose commands are
+ * whose own requests the workers answer; the crew, whose commands are
  * cancelled; the workers; the mount.
  */
 #include <dirent.h>
@@ -394,7 +394,7 @@ int fsapi_run(struct fsapi *fs, struct err *err)
 	else
 		wait_for_stop(fs);
 	notifier_stop(fs->notifier);
-	pool_stop(fs->pool);
+	crew_stop(fs->crew);
 	signals_stop(fs->signals);
 	fuse_session_exit(fs->session);
 	ended = end_workers(workers, started);
@@ -414,7 +414,7 @@ void fsapi_close(struct fsapi *fs)
 	if (fs->session && fs->mounted)
 		fuse_session_unmount(fs->session);
 	while (fs->handles)
-		handle_free(fs->handles);
+		handle_put(fs->handles);
 	if (fs->session)
 		fuse_session_destroy(fs->session);
 	fs_free(fs);

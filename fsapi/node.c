@@ -42,10 +42,7 @@ static void free_node(struct node *n)
 	scratch_free_list(n);
 	if (n->scratch)
 		scratch_release(n->scratch);
-	if (n->owns_m)
-		machine_put(n->m);
-	if (n->owns_job)
-		job_put(n->job);
+	thing_put(n->thing);
 	free(n->name);
 	free(n);
 }
@@ -207,16 +204,34 @@ void node_unref(struct node *n, uint64_t count)
 	}
 }
 
-void child_release(struct child *child)
+/* What it belongs to: what the directory does, and what it shows itself. */
+static void belong(struct node *n, const struct node *dir, struct child *child)
 {
+	n->m = dir->m;
+	n->job = dir->job;
+	n->pool = dir->pool;
+	n->volume = dir->volume;
 	if (!child)
 		return;
-	if (child->m)
-		machine_put(child->m);
-	if (child->job)
-		job_put(child->job);
-	child->m = NULL;
-	child->job = NULL;
+	n->thing = child->thing;
+	child->thing = (struct thing){0};
+	switch (n->thing.kind) {
+	case THING_MACHINE:
+		n->m = n->thing.ref;
+		break;
+	case THING_JOB:
+		n->job = n->thing.ref;
+		break;
+	case THING_POOL:
+		n->pool = n->thing.ref;
+		break;
+	case THING_VOLUME:
+		n->volume = n->thing.ref;
+		break;
+	case THING_NONE:
+	case THING_KIND_MAX:
+		break;
+	}
 }
 
 static struct node *new_node(struct node *dir, const struct row *row, struct child *child)
@@ -225,7 +240,7 @@ static struct node *new_node(struct node *dir, const struct row *row, struct chi
 
 	if (!n)
 		return NULL;
-	if (child && child->name[0] && !child->m && !child->job && !child->id) {
+	if (child && child->name[0] && !child->id) {
 		n->name = strdup(child->name);
 		if (!n->name) {
 			free(n);
@@ -236,16 +251,7 @@ static struct node *new_node(struct node *dir, const struct row *row, struct chi
 	n->parent = node_ref(dir);
 	n->row = row;
 	n->id = child ? child->id : 0;
-	n->m = dir->m;
-	n->job = dir->job;
-	if (child && child->m) {
-		n->m = take_ptr(child->m);
-		n->owns_m = true;
-	}
-	if (child && child->job) {
-		n->job = take_ptr(child->job);
-		n->owns_job = true;
-	}
+	belong(n, dir, child);
 	atomic_init(&n->refs, 1);
 	atomic_fetch_add(&n->fs->n_nodes, 1);
 	return n;
@@ -314,8 +320,26 @@ struct node *node_variant(struct node *n)
 	return v;
 }
 
-/* A shard's nodes of a machine, collected under its lock. */
-static size_t collect(struct shard *s, const struct machine *m, struct node ***list)
+static bool belongs(const struct node *n, struct thing t)
+{
+	switch (t.kind) {
+	case THING_MACHINE:
+		return n->m == t.ref;
+	case THING_JOB:
+		return n->job == t.ref;
+	case THING_POOL:
+		return n->pool == t.ref;
+	case THING_VOLUME:
+		return n->volume == t.ref;
+	case THING_NONE:
+	case THING_KIND_MAX:
+		break;
+	}
+	return false;
+}
+
+/* A shard's nodes of a thing, collected under its lock. */
+static size_t collect(struct shard *s, struct thing t, struct node ***list)
 {
 	size_t count = 0;
 
@@ -323,19 +347,20 @@ static size_t collect(struct shard *s, const struct machine *m, struct node ***l
 	*list = malloc((s->n_nodes + 1) * sizeof((*list)[0]));
 	for (size_t b = 0; *list && b < s->n_buckets; b++)
 		for (struct node *n = s->buckets[b]; n; n = n->next)
-			if (n->m == m)
+			if (belongs(n, t))
 				(*list)[count++] = node_ref(n);
 	return count;
 }
 
-void nodes_of_machine(struct fsapi *fs, const struct machine *m, void (*fn)(struct node *n))
+void nodes_of_thing(struct fsapi *fs, struct thing t, void (*fn)(struct node *n, void *arg),
+		    void *arg)
 {
 	for (size_t i = 0; i < NODE_SHARDS; i++) {
 		struct node **list;
-		size_t count = collect(&fs->shards[i], m, &list);
+		size_t count = collect(&fs->shards[i], t, &list);
 
 		for (size_t k = 0; k < count; k++) {
-			fn(list[k]);
+			fn(list[k], arg);
 			node_put(list[k]);
 		}
 		free(list);
@@ -354,8 +379,8 @@ void node_name(struct node *n, char name[256])
 		snprintf(name, 256, "%s", n->row->name);
 	else if (n->name)
 		snprintf(name, 256, "%s", n->name);
-	else if (n->owns_m)
-		machine_name(n->m, name);
+	else if (n->thing.kind != THING_NONE)
+		thing_name(n->thing, name);
 	else
 		snprintf(name, 256, "%llu", (unsigned long long)n->id - 1);
 }
@@ -386,11 +411,11 @@ int node_path(struct node *n, char *path, size_t size)
 	return path_from(n, n->fs->root, path, size);
 }
 
-int node_machine_path(struct node *n, char *path, size_t size)
+int node_owner_path(struct node *n, char *path, size_t size)
 {
 	const struct node *top = n;
 
-	while (top->parent && !top->owns_m)
+	while (top->parent && !node_is_owner(top))
 		top = top->parent;
 	return path_from(n, top, path, size);
 }

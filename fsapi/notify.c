@@ -35,8 +35,8 @@ enum event_kind { EVENT_CHILD, EVENT_GONE, EVENT_NAME };
 struct event {
 	struct event *next;
 	enum event_kind kind;
-	struct node *dir;  /* a reference */
-	struct machine *m; /* a reference, or NULL */
+	struct node *dir;   /* a reference */
+	struct thing thing; /* a reference */
 	uint64_t id;
 	char name[256];
 };
@@ -84,8 +84,7 @@ int notifier_open(struct notifier **out, struct fsapi *fs)
 static void free_event(struct event *e)
 {
 	node_put(e->dir);
-	if (e->m)
-		machine_put(e->m);
+	thing_put(e->thing);
 	free(e);
 }
 
@@ -162,7 +161,7 @@ void notify_changed(struct node *n)
 }
 
 static void queue_event(struct node *dir, enum event_kind kind, uint64_t id, const char *name,
-			struct machine *m)
+			struct thing t)
 {
 	struct notifier *nt = dir->fs->notifier;
 	struct event *e = NULL;
@@ -181,7 +180,7 @@ static void queue_event(struct node *dir, enum event_kind kind, uint64_t id, con
 	e->kind = kind;
 	e->dir = node_ref(dir);
 	e->id = id;
-	e->m = m ? machine_get(m) : NULL;
+	e->thing = thing_get(t);
 	snprintf(e->name, sizeof(e->name), "%s", name ? name : "");
 	*nt->last_event = e;
 	nt->last_event = &e->next;
@@ -190,19 +189,20 @@ static void queue_event(struct node *dir, enum event_kind kind, uint64_t id, con
 	pthread_cond_signal(&nt->wake);
 }
 
-void notify_child(struct node *dir, uint64_t id, const char *name, struct machine *m)
+void notify_child(struct node *dir, uint64_t id, const char *name, struct thing t)
 {
-	queue_event(dir, EVENT_CHILD, id, name, m);
+	queue_event(dir, EVENT_CHILD, t.kind == THING_NONE ? id : CHILD_ID(thing_number(t)), name,
+		    t);
 }
 
-void notify_gone(struct node *dir, struct machine *m, const char *name)
+void notify_gone(struct node *dir, struct thing t, const char *name)
 {
-	queue_event(dir, EVENT_GONE, CHILD_ID(machine_serial(m)), name, m);
+	queue_event(dir, EVENT_GONE, CHILD_ID(thing_number(t)), name, t);
 }
 
 void notify_name(struct node *dir, const char *name)
 {
-	queue_event(dir, EVENT_NAME, 0, name, NULL);
+	queue_event(dir, EVENT_NAME, 0, name, (struct thing){0});
 }
 
 void notify_vcpus(struct node *dir)
@@ -323,10 +323,40 @@ static void tell_made(struct notifier *nt, struct node *dir, const char *name)
 	doing(nt, NULL, "", false, NULL);
 }
 
+struct search {
+	const struct node *dir;
+	const char *name;
+	struct node *found; /* a reference */
+};
+
+static void match_volume(struct node *n, void *arg)
+{
+	struct search *s = arg;
+	char name[256];
+
+	if (s->found || n->parent != s->dir || n->thing.kind != THING_VOLUME ||
+	    thing_alive(n->thing))
+		return;
+	thing_name(n->thing, name);
+	if (strcmp(name, s->name) == 0)
+		s->found = node_ref(n);
+}
+
+/* The node of what is gone: of a volume only the name was told, its node has a number. */
+static struct node *gone_node(struct node *dir, uint64_t id, const char *name)
+{
+	struct search s = {.dir = dir, .name = name};
+
+	if (id || !dir->pool)
+		return node_find(dir, &node_dir(dir)->child, id, id ? NULL : name);
+	nodes_of_thing(dir->fs, thing_of(THING_POOL, dir->pool), match_volume, &s);
+	return s.found;
+}
+
 static void tell_gone(struct notifier *nt, struct node *dir, uint64_t id, const char *name)
 {
 	const struct row *row = &node_dir(dir)->child;
-	_cleanup_node_ struct node *ghost = node_find(dir, row, id, id ? NULL : name);
+	_cleanup_node_ struct node *ghost = gone_node(dir, id, name);
 	char path[1024];
 
 	if (!ghost) {
@@ -357,8 +387,8 @@ static void event_name(const struct event *e, char name[256])
 {
 	if (e->name[0])
 		memcpy(name, e->name, sizeof(e->name));
-	else if (e->m)
-		machine_name(e->m, name);
+	else if (e->thing.kind != THING_NONE)
+		thing_name(e->thing, name);
 	else
 		snprintf(name, 256, "%llu", (unsigned long long)(e->id - CHILD_ID(0)));
 }
@@ -376,7 +406,7 @@ static void tell_event(struct notifier *nt, struct event *e)
 		return;
 	}
 	exists = ops && ops->find(e->dir, name, &child) == 0;
-	same = exists && child.id == e->id && e->kind == EVENT_CHILD;
+	same = exists && (child.id == e->id || !e->id) && e->kind == EVENT_CHILD;
 	child_release(&child);
 	if (same)
 		tell_made(nt, e->dir, name);

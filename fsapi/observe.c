@@ -12,9 +12,10 @@
 /* --- a client's own doing ----------------------------------------------------------------------
  */
 
-void own_begin(struct own_op *op, struct node *dir)
+void own_begin(struct own_op *op, struct node *dir, const char *name)
 {
 	op->dir = dir;
+	op->name = name;
 	op->thread = pthread_self();
 	LOCK_SCOPE(&dir->fs->lock);
 	op->next = dir->fs->own_ops;
@@ -32,11 +33,12 @@ void own_end(struct own_op *op)
 	*p = op->next;
 }
 
-bool own_is(struct node *dir)
+bool own_is(struct node *dir, const char *name)
 {
 	LOCK_SCOPE(&dir->fs->lock);
 	for (struct own_op *op = dir->fs->own_ops; op; op = op->next)
-		if (op->dir == dir && pthread_equal(op->thread, pthread_self()))
+		if (op->dir == dir && (pthread_equal(op->thread, pthread_self()) ||
+				       (name && strcmp(op->name, name) == 0)))
 			return true;
 	return false;
 }
@@ -51,13 +53,22 @@ static struct node *known_row(struct node *dir, const char *name)
 	return row ? node_find(dir, row, 0, NULL) : NULL;
 }
 
-static struct node *known_machine(struct fsapi *fs, const struct machine *m)
+/* The directory of a machine or pool, which is in @list of the root. */
+static struct node *known_thing(struct fsapi *fs, const char *list, struct thing t)
 {
-	_cleanup_node_ struct node *machines = known_row(fs->root, "machines");
+	_cleanup_node_ struct node *dir = known_row(fs->root, list);
 
-	if (!machines)
-		return NULL;
-	return node_find(machines, &node_dir(machines)->child, CHILD_ID(machine_serial(m)), NULL);
+	return dir ? node_find(dir, &node_dir(dir)->child, CHILD_ID(thing_number(t)), NULL) : NULL;
+}
+
+static struct node *known_machine(struct fsapi *fs, struct machine *m)
+{
+	return known_thing(fs, "machines", thing_of(THING_MACHINE, m));
+}
+
+static struct node *known_pool(struct fsapi *fs, struct pool *pool)
+{
+	return known_thing(fs, "pools", thing_of(THING_POOL, pool));
 }
 
 /* Tells of each known row of @dir that shows @aspect. */
@@ -76,45 +87,60 @@ static void rows_changed(struct node *dir, int aspect)
 	}
 }
 
-static void forget_attr(struct node *n)
+static void forget_attr(struct node *n, void *arg)
 {
+	(void)arg;
 	if (node_known(n))
 		wire_forget_attr(n);
 }
 
-/* --- machines ------------------------------------------------------------------------- */
+/* --- what the root's directories hold: machines and pools ----------------------------- */
 
-static void machine_came_or_went(struct fsapi *fs, struct machine *m, bool gone, const char *name)
+/* @old_name: by which it is no longer known; NULL: it came. */
+static void came_or_went(struct fsapi *fs, const char *list, struct thing t, bool gone,
+			 const char *old_name)
 {
-	_cleanup_node_ struct node *dir = known_row(fs->root, "machines");
+	_cleanup_node_ struct node *dir = known_row(fs->root, list);
 
 	if (!dir)
 		return;
 	notify_changed(dir);
-	if (own_is(dir))
+	if (own_is(dir, NULL))
 		return;
 	if (gone)
-		notify_gone(dir, m, name);
+		notify_gone(dir, t, old_name);
 	else
-		notify_child(dir, CHILD_ID(machine_serial(m)), NULL, m);
+		notify_child(dir, 0, NULL, t);
 }
+
+static void went(struct fsapi *fs, const char *list, struct thing t)
+{
+	/* Its name may be known a while longer, but whoever asks is told ENOENT at once. */
+	nodes_of_thing(fs, t, forget_attr, NULL);
+	came_or_went(fs, list, t, true, NULL);
+}
+
+static void renamed(struct fsapi *fs, const char *list, struct thing t, const char *old_name)
+{
+	came_or_went(fs, list, t, true, old_name);
+	came_or_went(fs, list, t, false, NULL);
+}
+
+/* --- machines ------------------------------------------------------------------------- */
 
 static void machine_added(void *arg, struct machine *m)
 {
-	machine_came_or_went(arg, m, false, NULL);
+	came_or_went(arg, "machines", thing_of(THING_MACHINE, m), false, NULL);
 }
 
 static void machine_removed(void *arg, struct machine *m)
 {
-	/* Its name may be known a while longer, but whoever asks is told ENOENT at once. */
-	nodes_of_machine(arg, m, forget_attr);
-	machine_came_or_went(arg, m, true, NULL);
+	went(arg, "machines", thing_of(THING_MACHINE, m));
 }
 
 static void machine_renamed(void *arg, struct machine *m, const char *old_name)
 {
-	machine_came_or_went(arg, m, true, old_name);
-	machine_came_or_went(arg, m, false, NULL);
+	renamed(arg, "machines", thing_of(THING_MACHINE, m), old_name);
 }
 
 static void disk_came_or_went(struct node *mdir, const char *name)
@@ -124,11 +150,11 @@ static void disk_came_or_went(struct node *mdir, const char *name)
 	if (!dir)
 		return;
 	notify_changed(dir);
-	if (name && !own_is(dir))
-		notify_child(dir, 0, name, NULL);
+	if (name && !own_is(dir, name))
+		notify_child(dir, 0, name, (struct thing){0});
 }
 
-static void disk_changed(struct node *mdir, const char *name)
+static void disk_changed(struct node *mdir, int aspect, const char *name)
 {
 	_cleanup_node_ struct node *dir = known_row(mdir, "disks");
 	_cleanup_node_ struct node *disk = NULL;
@@ -138,8 +164,9 @@ static void disk_changed(struct node *mdir, const char *name)
 	disk = node_find(dir, &node_dir(dir)->child, 0, name);
 	if (!disk)
 		return;
-	notify_changed(disk);
-	rows_changed(disk, ASPECT_DISK);
+	if (aspect == ASPECT_DISK)
+		notify_changed(disk);
+	rows_changed(disk, aspect);
 }
 
 static void machine_aspect_changed(void *arg, struct machine *m, enum machine_aspect aspect,
@@ -153,13 +180,14 @@ static void machine_aspect_changed(void *arg, struct machine *m, enum machine_as
 		return;
 	switch ((int)aspect) {
 	case ASPECT_ACCESS: /* of its directory, and so of all in it */
-		nodes_of_machine(fs, m, forget_attr);
+		nodes_of_thing(fs, thing_of(THING_MACHINE, m), forget_attr, NULL);
 		return;
 	case ASPECT_DISKS:
 		disk_came_or_went(mdir, name);
 		return;
 	case ASPECT_DISK:
-		disk_changed(mdir, name);
+	case ASPECT_DISK_CONTENT:
+		disk_changed(mdir, (int)aspect, name);
 		return;
 	case ASPECT_VCPUS:
 		dir = known_row(mdir, "vcpu");
@@ -173,6 +201,66 @@ static void machine_aspect_changed(void *arg, struct machine *m, enum machine_as
 		return;
 	}
 	rows_changed(mdir, (int)aspect);
+}
+
+/* --- pools and volumes ---------------------------------------------------------------- */
+
+static void pool_added(void *arg, struct pool *pool)
+{
+	came_or_went(arg, "pools", thing_of(THING_POOL, pool), false, NULL);
+}
+
+static void pool_removed(void *arg, struct pool *pool)
+{
+	went(arg, "pools", thing_of(THING_POOL, pool));
+}
+
+static void pool_renamed(void *arg, struct pool *pool, const char *old_name)
+{
+	renamed(arg, "pools", thing_of(THING_POOL, pool), old_name);
+}
+
+static void volume_came_or_went(struct node *pdir, const char *name)
+{
+	_cleanup_node_ struct node *dir = known_row(pdir, "volumes");
+
+	if (!dir)
+		return;
+	notify_changed(dir);
+	if (name && !own_is(dir, name))
+		notify_child(dir, 0, name, (struct thing){0});
+}
+
+static void pool_aspect_changed(void *arg, struct pool *pool, int aspect, const char *name)
+{
+	struct fsapi *fs = arg;
+	_cleanup_node_ struct node *pdir = known_pool(fs, pool);
+
+	if (!pdir)
+		return;
+	if (aspect == POOL_ACCESS)
+		nodes_of_thing(fs, thing_of(THING_POOL, pool), forget_attr, NULL);
+	else if (aspect == POOL_VOLUMES)
+		volume_came_or_went(pdir, name);
+	else
+		rows_changed(pdir, ASPECT_POOL(aspect));
+}
+
+static void volume_aspect_changed(void *arg, struct volume *volume, int aspect)
+{
+	struct fsapi *fs = arg;
+	_cleanup_node_ struct node *pdir = known_pool(fs, volume_pool(volume));
+	_cleanup_node_ struct node *dir = known_row(pdir, "volumes");
+	_cleanup_node_ struct node *vdir = NULL;
+
+	if (!dir)
+		return;
+	vdir = node_find(dir, &node_dir(dir)->child, CHILD_ID(volume_serial(volume)), NULL);
+	if (!vdir)
+		return;
+	if (aspect == VOLUME_DEFINITION)
+		notify_changed(vdir);
+	rows_changed(vdir, ASPECT_VOLUME(aspect));
 }
 
 static void events_grew(void *arg)
@@ -189,7 +277,7 @@ static void events_grew(void *arg)
 static void with_job_dirs(struct fsapi *fs, const struct job *job,
 			  void (*fn)(struct node *dir, uint64_t id))
 {
-	const struct machine *m = job_machine(job);
+	struct machine *m = job_machine(job);
 	_cleanup_node_ struct node *all = known_row(fs->root, "jobs");
 	_cleanup_node_ struct node *mdir = m ? known_machine(fs, m) : NULL;
 	_cleanup_node_ struct node *own = known_row(mdir, "jobs");
@@ -203,8 +291,8 @@ static void with_job_dirs(struct fsapi *fs, const struct job *job,
 static void job_came_or_went(struct node *dir, uint64_t id)
 {
 	notify_changed(dir);
-	if (!own_is(dir))
-		notify_child(dir, id, NULL, NULL);
+	if (!own_is(dir, NULL))
+		notify_child(dir, id, NULL, (struct thing){0});
 }
 
 static void job_rows_changed(struct node *dir, uint64_t id)
@@ -237,6 +325,11 @@ const struct model_observer fsapi_observer = {
     .machine_removed = machine_removed,
     .machine_renamed = machine_renamed,
     .machine_changed = machine_aspect_changed,
+    .pool_added = pool_added,
+    .pool_removed = pool_removed,
+    .pool_renamed = pool_renamed,
+    .pool_changed = pool_aspect_changed,
+    .volume_changed = volume_aspect_changed,
     .events_grew = events_grew,
     .job_added = job_added,
     .job_changed = job_state_changed,

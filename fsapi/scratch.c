@@ -451,8 +451,9 @@ int scratch_chattr(struct scratch *s, const struct stat *st, unsigned which)
 	return 0;
 }
 
-static int scratch_open(struct handle *h, struct err *err)
+static int scratch_open(struct handle *h, const struct caller *caller, struct err *err)
 {
+	(void)caller;
 	(void)err;
 	return h->flags & O_TRUNC ? scratch_resize(h->node->scratch, 0) : 0;
 }

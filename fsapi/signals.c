@@ -5,7 +5,9 @@
  * The kernel tells of an interrupt at any signal, and a shell gets SIGCHLD whenever
  * one of its background jobs ends: that must not cancel the command which it
  * waits for. So what is pending is looked up in /proc, and a signal that asks for
- * nothing is passed over. The kernel tells only once in a request, though; from
+ * nothing is passed over; so is, for a call on an image, any that does not end the
+ * client: reads and writes of regular files are not interrupted by others, and few
+ * programs expect it. The kernel tells only once in a request, though; from
  * then on it is up to us to look now and then whether one came that does.
  */
 #include <errno.h>
@@ -50,25 +52,31 @@ static uint64_t bit(int signal)
 	return (uint64_t)1 << (signal - 1);
 }
 
-/* Whether a signal waits for this thread that asks it to do something else; so, too, if
- * that cannot be seen. */
-static bool is_asked(pid_t tid)
+/*
+ * Whether a signal waits for this thread that asks it to do something else; so, too, if
+ * that cannot be seen (but not of a client that cannot be seen at all that it is to end).
+ */
+static bool is_asked(pid_t tid, bool deadly)
 {
 	const uint64_t harmless = bit(SIGCHLD) | bit(SIGWINCH) | bit(SIGURG) | bit(SIGCONT);
-	unsigned long long pending = 0, shared = 0, blocked = 0;
+	const uint64_t stops = bit(SIGSTOP) | bit(SIGTSTP) | bit(SIGTTIN) | bit(SIGTTOU);
+	unsigned long long pending = 0, shared = 0, blocked = 0, ignored = 0, caught = 0;
 	_cleanup_fclose_ FILE *f = NULL;
 	char path[64], line[256];
 	int found = 0;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
 	f = tid ? fopen(path, "re") : NULL;
-	while (f && found < 3 && fgets(line, sizeof(line), f))
+	while (f && found < 5 && fgets(line, sizeof(line), f))
 		found += sscanf(line, "SigPnd: %llx", &pending) == 1 ||
 			 sscanf(line, "ShdPnd: %llx", &shared) == 1 ||
-			 sscanf(line, "SigBlk: %llx", &blocked) == 1;
-	if (found < 3)
-		return true;
-	return ((pending | shared) & ~blocked & ~harmless) != 0;
+			 sscanf(line, "SigBlk: %llx", &blocked) == 1 ||
+			 sscanf(line, "SigIgn: %llx", &ignored) == 1 ||
+			 sscanf(line, "SigCgt: %llx", &caught) == 1;
+	if (found < 5)
+		return !deadly || tid != 0;
+	pending = (pending | shared) & ~blocked & ~harmless;
+	return (deadly ? pending & ~(stops | ignored | caught) : pending) != 0;
 }
 
 /* Requests each that is asked by now; true if there are others. With the lock. */
@@ -78,7 +86,7 @@ static bool look(struct signals *s)
 
 	for (struct interrupted *i = s->first; i; i = next) {
 		next = i->next;
-		if (!is_asked(i->tid))
+		if (!is_asked(i->tid, i->deadly))
 			continue;
 		*i->prev = i->next;
 		if (i->next)
@@ -115,7 +123,7 @@ static void *signals_thread(void *arg)
 
 void signals_heard(struct signals *s, struct interrupted *i)
 {
-	if (is_asked(i->tid)) {
+	if (is_asked(i->tid, i->deadly)) {
 		cancel_request(i->cancel);
 		return;
 	}

@@ -31,6 +31,12 @@ static int error_show(struct node *n, struct strbuf *sb)
 	return 0;
 }
 
+static int subject_show(struct node *n, struct strbuf *sb)
+{
+	job_subject_show(n->job, sb);
+	return 0;
+}
+
 static const struct row job_rows[] = {
     {.name = "command",
      .kind = &kind_attribute,
@@ -38,6 +44,13 @@ static const struct row job_rows[] = {
      .aspect = ASPECT_JOB,
      .show = command_show,
      .help = "what it runs"},
+    {.name = "subject",
+     .kind = &kind_attribute,
+     .mode = 0444,
+     .aspect = ASPECT_JOB,
+     .flags = ROW_MAY_BE_EMPTY,
+     .show = subject_show,
+     .help = "what it works on: machines/NAME, pools/NAME/volumes/NAME"},
     {.name = "state",
      .kind = &kind_attribute,
      .mode = 0444,
@@ -62,14 +75,6 @@ static const struct row job_rows[] = {
 
 /* --- jobs/ ---------------------------------------------------------------------------- */
 
-static void job_child(struct node *dir, struct job *job, struct child *child)
-{
-	snprintf(child->name, sizeof(child->name), "%llu", (unsigned long long)job_number(job));
-	child->row = &node_dir(dir)->child;
-	child->id = CHILD_ID(job_number(job));
-	child->job = job;
-}
-
 static struct job *job_named(struct node *dir, const char *name)
 {
 	uint64_t number;
@@ -85,7 +90,7 @@ static int jobs_find(struct node *dir, const char *name, struct child *child)
 
 	if (!job)
 		return -ENOENT;
-	job_child(dir, job, child);
+	child_of_thing(dir, thing_of(THING_JOB, job), child);
 	return 0;
 }
 
@@ -96,7 +101,7 @@ static bool jobs_next(struct node *dir, struct handle *h, uint64_t *cursor, stru
 	(void)h;
 	if (!job)
 		return false;
-	job_child(dir, job, child);
+	child_of_thing(dir, thing_of(THING_JOB, job), child);
 	return true;
 }
 

@@ -57,6 +57,7 @@ static int stats_show(struct node *n, struct strbuf *sb)
 
 	notifier_stats(fs->notifier, &nt);
 	strbuf_printf(sb, "machines %zu\n", model_machine_count(fs->model));
+	strbuf_printf(sb, "pools %zu\n", model_pool_count(fs->model));
 	strbuf_printf(sb, "nodes %llu\n", (unsigned long long)atomic_load(&fs->n_nodes));
 	strbuf_printf(sb, "handles %llu\n", (unsigned long long)atomic_load(&fs->n_handles));
 	strbuf_printf(sb, "requests %llu\n", (unsigned long long)atomic_load(&fs->n_calls));
@@ -96,7 +97,7 @@ static const struct row root_rows[] = {
      .aspect = ASPECT_EVENTS,
      .flags = ROW_MAY_BE_EMPTY | ROW_VOLATILE,
      .show = error_show,
-     .help = "why the last such command, or mkdir of a machine, was refused"},
+     .help = "why the last such command, or mkdir of a machine or pool, was refused"},
     {.name = "events",
      .kind = &kind_log,
      .mode = 0444,
@@ -135,20 +136,15 @@ static const struct row root_rows[] = {
      .aspect = ASPECT_MACHINES,
      .dir = DIR_MACHINES,
      .help = "mkdir defines one, rmdir undefines it, mv renames it"},
+    {.name = "pools",
+     .kind = &kind_dir,
+     .mode = 01777,
+     .aspect = ASPECT_POOLS,
+     .dir = DIR_POOLS,
+     .help = "storage: mkdir defines one, rmdir forgets it, mv renames it"},
 };
 
 /* --- machines/ ------------------------------------------------------------------------ */
-
-static void machine_child(struct node *dir, struct machine *m, struct child *child)
-{
-	char name[MACHINE_NAME_MAX + 1];
-
-	machine_name(m, name);
-	snprintf(child->name, sizeof(child->name), "%s", name);
-	child->row = &node_dir(dir)->child;
-	child->id = CHILD_ID(machine_serial(m));
-	child->m = m;
-}
 
 static int machines_find(struct node *dir, const char *name, struct child *child)
 {
@@ -156,7 +152,7 @@ static int machines_find(struct node *dir, const char *name, struct child *child
 
 	if (!m)
 		return -ENOENT;
-	machine_child(dir, m, child);
+	child_of_thing(dir, thing_of(THING_MACHINE, m), child);
 	return 0;
 }
 
@@ -167,7 +163,7 @@ static bool machines_next(struct node *dir, struct handle *h, uint64_t *cursor, 
 	(void)h;
 	if (!m)
 		return false;
-	machine_child(dir, m, child);
+	child_of_thing(dir, thing_of(THING_MACHINE, m), child);
 	return true;
 }
 
@@ -185,7 +181,7 @@ static int machines_make(struct node *dir, const char *name, mode_t mode,
 	r = model_machine_define(dir->fs->model, name, mode & 07777, caller, &m, err);
 	if (r < 0)
 		return r;
-	machine_child(dir, m, child);
+	child_of_thing(dir, thing_of(THING_MACHINE, m), child);
 	return 0;
 }
 
@@ -254,8 +250,8 @@ int dir_add_rows(struct dir *d, const struct row *rows, size_t n)
 int tree_build(struct dir dirs[DIR_MAX])
 {
 	int (*const builders[])(struct dir *) = {
-	    tree_root_build, tree_machine_build, tree_disk_build,
-	    tree_vcpu_build, tree_jobs_build,	 tree_host_build,
+	    tree_root_build, tree_machine_build, tree_disk_build,   tree_vcpu_build,
+	    tree_jobs_build, tree_pool_build,	 tree_volume_build, tree_host_build,
 	};
 
 	for (size_t i = 0; i < nitems(builders); i++) {

@@ -23,6 +23,7 @@
 #include "job.h"
 #include "machine.h"
 #include "model.h"
+#include "pool.h"
 #include "util/cleanup.h"
 #include "util/size.h"
 
@@ -52,6 +53,8 @@ struct model {
 	uint64_t serials;
 	size_t count;
 	struct timespec opened;
+	struct pool *pools[8];
+	uint64_t pool_serials;
 	char error[600];
 	const struct model_observer *observer;
 	void *arg;
@@ -98,6 +101,9 @@ void model_close(struct model *model)
 	for (size_t i = 0; i < model->serials; i++)
 		if (model->machines[i])
 			machine_put(model->machines[i]);
+	for (size_t i = 0; i < nitems(model->pools); i++)
+		if (model->pools[i])
+			pool_put(model->pools[i]);
 	close(model->events);
 	free(model);
 }
@@ -519,6 +525,34 @@ int machine_disk_key_store(struct machine *m, const char *disk, const struct con
 	return err_set(err, -EINVAL, "not here");
 }
 
+int machine_disk_command_run(struct machine *m, const char *disk, const char *line,
+			     const struct caller *caller, struct err *err)
+{
+	(void)m;
+	(void)disk;
+	(void)line;
+	(void)caller;
+	return err_set(err, -EINVAL, "no such command");
+}
+
+void machine_disk_command_list(struct machine *m, const char *disk, struct strbuf *sb)
+{
+	(void)m;
+	(void)disk;
+	strbuf_puts(sb, "# eject\n");
+}
+
+void machine_disk_command_help(struct strbuf *sb)
+{
+	strbuf_puts(sb, "eject\ttake it out\n");
+}
+
+int machine_disk_state_show(struct machine *m, const char *disk, struct strbuf *sb)
+{
+	strbuf_puts(sb, "detached");
+	return machine_disk_exists(m, disk) ? 0 : -ENOENT;
+}
+
 static void fake_wake(void *arg)
 {
 	struct model *model = arg;
@@ -794,6 +828,12 @@ void job_command_show(struct job *job, struct strbuf *sb)
 	(void)sb;
 }
 
+void job_subject_show(struct job *job, struct strbuf *sb)
+{
+	(void)job;
+	(void)sb;
+}
+
 void job_progress_show(struct job *job, struct strbuf *sb)
 {
 	(void)job;
@@ -811,5 +851,7 @@ struct timespec job_changed(struct job *job)
 	(void)job;
 	return fake_now();
 }
+
+#include "tests/unit/fsapi/fake_pool.h"
 
 #endif

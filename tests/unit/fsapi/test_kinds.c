@@ -49,8 +49,8 @@ static struct handle *open_file(struct fixture *f, const char *name, int flags)
 
 	assert_int_equal(dir_lookup(f->a, name, &n), 0);
 	h = handle_new(n, flags);
-	if (n->row->kind->open(h, NULL) < 0) {
-		handle_free(h);
+	if (n->row->kind->open(h, &me, NULL) < 0) {
+		handle_put(h);
 		return NULL;
 	}
 	h->opened = true;
@@ -82,7 +82,7 @@ static void shows(struct fixture *f, const char *name, const char *wanted)
 	assert_string_equal(buf, wanted);
 	assert_int_equal(h->node->row->kind->size(h->node, &size), 0);
 	assert_int_equal(size, strlen(wanted));
-	handle_free(h);
+	handle_put(h);
 }
 
 static void error_says(struct fixture *f, const char *wanted)
@@ -93,7 +93,7 @@ static void error_says(struct fixture *f, const char *wanted)
 		assert_non_null(strstr(h->text, wanted));
 	else
 		assert_int_equal(h->len, 0);
-	handle_free(h);
+	handle_put(h);
 }
 
 /* --- attributes ----------------------------------------------------------------------- */
@@ -114,7 +114,7 @@ static void an_attribute_is_set_at_write(void **state)
 	assert_int_equal(put(h, "7\n", 1000), 0); /* >> comes with the size */
 	shows(f, "cpus", "7\n");
 	error_says(f, NULL);
-	handle_free(h);
+	handle_put(h);
 	shows(f, "kernel", "\n");
 }
 
@@ -133,7 +133,7 @@ static void an_attribute_may_come_in_pieces(void **state)
 	assert_int_equal(put(h, "8", 5), 0);
 	assert_int_equal(put(h, "8", 6), -ERANGE); /* 88 */
 	shows(f, "cpus", "8\n");
-	handle_free(h);
+	handle_put(h);
 }
 
 static void an_attribute_has_no_nul_and_an_end(void **state)
@@ -151,7 +151,7 @@ static void an_attribute_has_no_nul_and_an_end(void **state)
 	error_says(f, "EFBIG kernel: ");
 	shows(f, "kernel", "\n");
 	free(big);
-	handle_free(h);
+	handle_put(h);
 }
 
 static void a_reader_sees_the_value_as_of_open(void **state)
@@ -168,8 +168,8 @@ static void a_reader_sees_the_value_as_of_open(void **state)
 	assert_int_equal(r->node->row->kind->read(r, buf, 16, 0),
 			 3); /* back to the start: as now */
 	assert_memory_equal(buf, "23\n", 3);
-	handle_free(w);
-	handle_free(r);
+	handle_put(w);
+	handle_put(r);
 }
 
 static void what_is_read_only_is_so_for_root(void **state)
@@ -199,7 +199,7 @@ static void a_document_is_taken_at_flush(void **state)
 	assert_int_equal(put(h, "\n# more\n", 9), 0); /* the next writer of the same open file */
 	assert_int_equal(flush(h), 0);
 	assert_int_equal(flush(h), 0);
-	handle_free(h);
+	handle_put(h);
 }
 
 static void a_document_is_refused_whole(void **state)
@@ -212,7 +212,7 @@ static void a_document_is_refused_whole(void **state)
 	assert_int_equal(flush(h), 0); /* refused once */
 	error_says(f, "EINVAL config: line 1");
 	shows(f, "config", "cpus = 1;\n");
-	handle_free(h);
+	handle_put(h);
 }
 
 static void a_document_has_a_limit(void **state)
@@ -226,7 +226,7 @@ static void a_document_has_a_limit(void **state)
 	assert_int_equal(put(h, "cpus = 3;\n", 0), -EFBIG);
 	assert_int_equal(flush(h), -EFBIG); /* the part that came before is not taken */
 	shows(f, "config", "cpus = 1;\n");
-	handle_free(h);
+	handle_put(h);
 }
 
 static void a_document_may_be_changed_in_place(void **state)
@@ -237,18 +237,18 @@ static void a_document_may_be_changed_in_place(void **state)
 	assert_int_equal(put(h, "8", 7), 0); /* the digit */
 	assert_int_equal(flush(h), 0);
 	shows(f, "cpus", "8\n");
-	handle_free(h);
+	handle_put(h);
 	h = open_file(f, "config", O_WRONLY | O_TRUNC);
 	assert_int_equal(put(h, "= 6;\n", 5), 0); /* out of order */
 	assert_int_equal(put(h, "cpus ", 0), 0);
 	assert_int_equal(flush(h), 0);
 	shows(f, "cpus", "6\n");
-	handle_free(h);
+	handle_put(h);
 	h = open_file(f, "config", O_WRONLY | O_TRUNC);
 	assert_int_equal(put(h, "cpus = 4;", 100), 0); /* a hole that stays */
 	assert_int_equal(flush(h), -EINVAL);
 	shows(f, "cpus", "6\n");
-	handle_free(h);
+	handle_put(h);
 }
 
 static void truncation_begins_anew(void **state)
@@ -262,7 +262,7 @@ static void truncation_begins_anew(void **state)
 	assert_int_equal(put(h, "cpus = 7;", 0), 0);
 	assert_int_equal(flush(h), 0);
 	shows(f, "cpus", "7\n");
-	handle_free(h);
+	handle_put(h);
 }
 
 /* --- commands, logs ------------------------------------------------------------------- */
@@ -289,7 +289,7 @@ static void each_line_is_a_command(void **state)
 	shows(f, "state", "defined\n");
 	shows(f, "ctl", "# start\n");
 	free(big);
-	handle_free(h);
+	handle_put(h);
 }
 
 static void typing_needs_a_guest(void **state)
@@ -302,7 +302,7 @@ static void typing_needs_a_guest(void **state)
 	machine_command_run(f->a->m, "start", &me, NULL);
 	assert_int_equal(put(h, "hi\n", 99), 0);
 	assert_string_equal(f->a->m->typed, "hi\n");
-	handle_free(h);
+	handle_put(h);
 	shows(f, "console", "");
 }
 

@@ -125,7 +125,7 @@ static void attributes_follow_the_machine(void **state)
 	assert_int_equal(st.st_mode, S_IFREG | 0666);
 	assert_int_equal(node_path(cpus, path, sizeof(path)), 0);
 	assert_string_equal(path, "machines/a/cpus");
-	assert_int_equal(node_machine_path(cpus, path, sizeof(path)), 0);
+	assert_int_equal(node_owner_path(cpus, path, sizeof(path)), 0);
 	assert_string_equal(path, "cpus");
 	assert_int_equal(node_path(cpus, path, 10), -ENAMETOOLONG);
 	node_put(readme);

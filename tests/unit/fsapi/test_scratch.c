@@ -117,7 +117,7 @@ static void contents_and_limit(void **state)
 	assert_int_equal(st.st_mode, S_IFREG | 0640);
 	assert_int_equal(st.st_size, 6);
 	assert_int_equal(st.st_uid, 1000);
-	handle_free(h);
+	handle_put(h);
 	node_put(n);
 	node_put(again);
 }
@@ -142,7 +142,7 @@ static void names_change_and_open_files_stay(void **state)
 	assert_ptr_equal(n, a);
 	assert_int_equal(kind_scratch.read(h, buf, 8, 0), 3); /* replaced, and still open */
 	assert_memory_equal(buf, "two", 3);
-	handle_free(h);
+	handle_put(h);
 	node_put(n);
 	node_put(a);
 	node_put(b);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: ISC
-/* The pool: what waits is bounded, leaves room for short work, and ends when asked. */
+/* The crew: what waits is bounded, leaves room for short work, and ends when asked. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +15,7 @@
 
 struct job_of_test {
 	struct work work;
-	struct pool *pool;
+	struct crew *crew;
 	struct cancel cancel;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
@@ -45,7 +45,7 @@ static void run_waiting(struct work *w)
 		pthread_cond_wait(&j->cond, &j->lock);
 	pthread_mutex_unlock(&j->lock);
 	cancel_set_wake(&j->cancel, NULL, NULL);
-	pool_done(j->pool, w);
+	crew_done(j->crew, w);
 	atomic_fetch_add(j->ended, 1);
 }
 
@@ -53,21 +53,22 @@ static void run_short(struct work *w)
 {
 	struct job_of_test *j = (struct job_of_test *)w;
 
-	pool_done(j->pool, w);
+	crew_done(j->crew, w);
 	atomic_fetch_add(j->ended, 1);
 }
 
-static struct job_of_test *new_job(struct pool *pool, bool waits, atomic_uint *running,
+static struct job_of_test *new_job(struct crew *crew, bool waits, atomic_uint *running,
 				   atomic_uint *ended)
 {
 	struct job_of_test *j = calloc(1, sizeof(*j));
 
-	j->pool = pool;
+	j->crew = crew;
 	cancel_init(&j->cancel);
 	pthread_mutex_init(&j->lock, NULL);
 	pthread_cond_init(&j->cond, NULL);
-	j->work = (struct work){
-	    .run = waits ? run_waiting : run_short, .cancel = &j->cancel, .command = waits};
+	j->work = (struct work){.run = waits ? run_waiting : run_short,
+				.cancel = &j->cancel,
+				.class = waits ? WORK_COMMAND : WORK_SHORT};
 	j->running = running;
 	j->ended = ended;
 	return j;
@@ -77,32 +78,32 @@ static void commands_are_bounded_and_others_pass(void **state)
 {
 	static struct job_of_test *waiting[600], *brief[100];
 	atomic_uint running = 0, ended = 0, done = 0;
-	struct pool *pool;
+	struct crew *crew;
 	unsigned accepted = 0;
 
 	(void)state;
-	assert_int_equal(pool_open(&pool), 0);
+	assert_int_equal(crew_open(&crew), 0);
 	for (size_t i = 0; i < nitems(waiting); i++) {
-		waiting[i] = new_job(pool, true, &running, &ended);
-		if (pool_submit(pool, &waiting[i]->work) == 0)
+		waiting[i] = new_job(crew, true, &running, &ended);
+		if (crew_submit(crew, &waiting[i]->work) == 0)
 			accepted++;
 		else
-			assert_int_equal(pool_submit(pool, &waiting[i]->work), -EBUSY);
+			assert_int_equal(crew_submit(crew, &waiting[i]->work), -EBUSY);
 	}
 	assert_int_equal(accepted, 512);
 	while (atomic_load(&running) < accepted)
 		usleep(1000);
 	for (size_t i = 0; i < nitems(brief); i++) {
-		brief[i] = new_job(pool, false, &running, &done);
-		assert_int_equal(pool_submit(pool, &brief[i]->work), 0);
+		brief[i] = new_job(crew, false, &running, &done);
+		assert_int_equal(crew_submit(crew, &brief[i]->work), 0);
 	}
 	while (atomic_load(&done) < nitems(brief))
 		usleep(1000);
 	assert_int_equal(atomic_load(&ended), 0);
-	pool_stop(pool); /* cancels what waits */
+	crew_stop(crew); /* cancels what waits */
 	assert_int_equal(atomic_load(&ended), accepted);
-	assert_int_equal(pool_submit(pool, &brief[0]->work), -ENODEV);
-	pool_close(pool);
+	assert_int_equal(crew_submit(crew, &brief[0]->work), -ENODEV);
+	crew_close(crew);
 	for (size_t i = 0; i < nitems(waiting); i++)
 		free(waiting[i]);
 	for (size_t i = 0; i < nitems(brief); i++)

@@ -201,7 +201,7 @@ void disk_find_user(struct model *model, const struct file_id *ids, unsigned n, 
 		machine_put(m);
 	}
 	if (!found)
-		strbuf_puts(sb, "another program");
+		strbuf_puts(sb, "another program, or by who has its image open");
 }
 
 void vmm_disks_release(struct vmm *vmm)

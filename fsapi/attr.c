@@ -2,10 +2,9 @@
 /*
  * What stat(2), chmod(2) and chown(2) do to a node.
  *
- * Owner and group of everything in a machine's or pool's directory are those of the
- * directory; a file's mode is its row's, masked by the directory's, unless a
- * chmod of that very file was stored. A volume's directory has the owner of its
- * pool's and a mode of its own, which masks those of its files besides. Times are those of the
+ * Owner and group of everything in a machine's, pool's or volume's directory are those
+ * of the directory; a file's mode is its row's, masked by the directory's, unless a
+ * chmod of that very file was stored. Times are those of the
  * aspect of the model that the file shows, sizes are those of what a read would give now.
  */
 #include <errno.h>
@@ -115,6 +114,8 @@ static bool owner_access(struct node *n, struct machine_access *access)
 {
 	if (n->m)
 		machine_access_get(n->m, access);
+	else if (n->volume)
+		volume_access_get(n->volume, access);
 	else if (n->pool)
 		pool_access_get(n->pool, access);
 	return n->m || n->pool;
@@ -140,9 +141,6 @@ static mode_t owned_mode(struct node *n, const struct machine_access *access)
 		return access->mode & 07777;
 	if (own_mode(n, &stored))
 		return stored & 07777;
-	for (struct node *dir = n->parent; dir && n->volume; dir = dir->parent)
-		if (dir->thing.kind == THING_VOLUME && own_mode(dir, &stored))
-			mode &= stored;
 	return mode;
 }
 
@@ -200,7 +198,7 @@ int node_stat(struct node *n, struct stat *st)
 	return 0;
 }
 
-/* chmod and chown of a machine's or pool's directory hand it over. */
+/* chmod and chown of a machine's, pool's or volume's directory hand it over. */
 static int chattr_owner(struct node *n, const struct stat *st, unsigned which, struct err *err)
 {
 	struct machine_access access = {0};
@@ -212,8 +210,10 @@ static int chattr_owner(struct node *n, const struct stat *st, unsigned which, s
 		access.uid = st->st_uid;
 	if (which & CHATTR_GID)
 		access.gid = st->st_gid;
-	return n->m ? machine_access_set(n->m, &access, err)
-		    : pool_access_set(n->pool, &access, err);
+	if (n->m)
+		return machine_access_set(n->m, &access, err);
+	return n->volume ? volume_access_set(n->volume, &access, err)
+			 : pool_access_set(n->pool, &access, err);
 }
 
 int node_chattr(struct node *n, const struct stat *st, unsigned which, struct err *err)
@@ -234,9 +234,12 @@ int node_chattr(struct node *n, const struct stat *st, unsigned which, struct er
 	if (((which & CHATTR_UID) && st->st_uid != now.st_uid) ||
 	    ((which & CHATTR_GID) && st->st_gid != now.st_gid))
 		return err_set(err, -EPERM,
-			       n->m ? "its owner is that of the machine's directory: chown that"
-			       : n->pool ? "its owner is that of the pool's directory: chown that"
-					 : "its owner is the daemon's");
+			       n->m || n->pool
+				   ? "its owner is that of the %s's directory: chown that"
+				   : "its owner is the daemon's",
+			       n->m	   ? "machine"
+			       : n->volume ? "volume"
+					   : "pool");
 	if (!(which & CHATTR_MODE) || (st->st_mode & 07777) == (now.st_mode & 07777))
 		return 0;
 	if ((!n->m && !n->pool) || n->job)

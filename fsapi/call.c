@@ -266,7 +266,7 @@ static bool name_stays(const struct node *n)
 {
 	if (n->scratch || (n->row->flags & ROW_VOLATILE))
 		return false;
-	return n->row->name || node_is_owner(n);
+	return n->row->name || thing_name_stays(n->thing);
 }
 
 int entry_fill(struct node *n, struct fuse_entry_param *e)
@@ -277,7 +277,7 @@ int entry_fill(struct node *n, struct fuse_entry_param *e)
 	e->ino = id_of(n);
 	e->entry_timeout = name_stays(n) ? NAME_CACHED_S : 0;
 	/* Of a machine's or pool's directory only a chmod through the kernel changes anything. */
-	e->attr_timeout = node_is_owner(n) ? ATTR_CACHED_S : 0;
+	e->attr_timeout = thing_name_stays(n->thing) ? ATTR_CACHED_S : 0;
 	r = node_stat(n, &e->attr);
 	return r;
 }

@@ -315,19 +315,16 @@ void node_name(struct node *n, char name[256]);
 int node_path(struct node *n, char *path, size_t size);
 /* Path below its machine's or pool's directory ("disks/root/source"), for what belongs to one. */
 int node_owner_path(struct node *n, char *path, size_t size);
-/* Whether it is the directory of something that has owner and mode of its own. */
-static inline bool thing_is_owner(struct thing t)
-{
-	return t.kind == THING_MACHINE || t.kind == THING_POOL;
-}
+/* Whether it is the directory of something with an owner, which mkdir(2) made with all in it. */
 static inline bool node_is_owner(const struct node *n)
 {
-	return thing_is_owner(n->thing);
+	return n->thing.kind == THING_MACHINE || n->thing.kind == THING_POOL ||
+	       n->thing.kind == THING_VOLUME;
 }
-/* Whether it is the directory of something that mkdir(2) makes with all that is in it. */
-static inline bool node_is_whole(const struct node *n)
+/* Whether only mkdir(2), rmdir(2) and rename(2) change what its name is. */
+static inline bool thing_name_stays(struct thing t)
 {
-	return node_is_owner(n) || n->thing.kind == THING_VOLUME;
+	return t.kind == THING_MACHINE || t.kind == THING_POOL;
 }
 /* Attributes as stat(2) shows them. -ENOENT where it is gone. */
 int node_stat(struct node *n, struct stat *st);

@@ -193,7 +193,7 @@ static bool emit(void *arg, const char *name, const struct row *row, struct chil
 	struct node *n = NULL;
 
 	if (l->plus && row->kind == &kind_dir &&
-	    (row->name || (child && thing_is_owner(child->thing)))) {
+	    (row->name || (child && thing_name_stays(child->thing)))) {
 		n = node_get(dir, row, child);
 		if (n && entry_fill(n, &e) < 0) {
 			node_put(n);

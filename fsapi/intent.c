@@ -56,14 +56,14 @@ static bool remembered(struct fsapi *fs, pid_t pid, uint64_t what)
 /* The directory that was made with @n in it. */
 static const struct node *whole_dir(const struct node *n)
 {
-	while (n && !node_is_whole(n))
+	while (n && !node_is_owner(n))
 		n = n->parent;
 	return n;
 }
 
 void intent_made(struct node *n, pid_t pid)
 {
-	if (node_is_whole(n))
+	if (node_is_owner(n))
 		remember(n->fs, pid, n->ino, MADE_NS);
 }
 

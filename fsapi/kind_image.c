@@ -78,6 +78,8 @@ static int image_open(struct handle *h, const struct caller *caller, struct err 
 	struct node *n = h->node;
 	int r = image_ops(n)->open(n, h->writable, caller, &h->content, err);
 
+	if (r == -ENXIO && !h->writable)
+		return 0; /* there is none: an empty file, which copiers can read */
 	if (r < 0)
 		return r;
 	if (h->writable && (h->flags & O_TRUNC))
@@ -91,7 +93,7 @@ static int image_open(struct handle *h, const struct caller *caller, struct err 
 
 static ssize_t image_read(struct handle *h, void *buf, size_t len, uint64_t offset)
 {
-	return content_read(h->content, buf, len, offset);
+	return h->content ? content_read(h->content, buf, len, offset) : 0;
 }
 
 static int image_write(struct handle *h, const char *data, size_t len, uint64_t offset,
@@ -124,7 +126,7 @@ static int image_flush(struct handle *h, const struct caller *caller, struct err
 	pthread_mutex_lock(&h->lock);
 	h->dirty = false;
 	pthread_mutex_unlock(&h->lock);
-	r = content_flush(h->content);
+	r = h->content ? content_flush(h->content) : 0;
 	if (r < 0) {
 		mark_dirty(h);
 		err_set(err, r, "%s", strerror(-r));
@@ -135,13 +137,13 @@ static int image_flush(struct handle *h, const struct caller *caller, struct err
 
 static int64_t image_seek(struct handle *h, int64_t offset, int whence)
 {
-	return content_seek(h->content, offset, whence);
+	return h->content ? content_seek(h->content, offset, whence) : -ENXIO;
 }
 
 /* What mode 0 promises, that writing will find space, no format can: its range is merely there. */
 static int image_allocate(struct handle *h, int mode, uint64_t offset, uint64_t len)
 {
-	uint64_t size = content_size(h->content);
+	uint64_t size = h->content ? content_size(h->content) : 0;
 	bool keep = (mode & FALLOC_FL_KEEP_SIZE) != 0;
 	int how = mode & ~FALLOC_FL_KEEP_SIZE;
 	int r = 0;

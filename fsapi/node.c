@@ -415,7 +415,7 @@ int node_owner_path(struct node *n, char *path, size_t size)
 {
 	const struct node *top = n;
 
-	while (top->parent && !node_is_owner(top))
+	while (top->parent && !thing_name_stays(top->thing))
 		top = top->parent;
 	return path_from(n, top, path, size);
 }

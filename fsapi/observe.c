@@ -258,6 +258,10 @@ static void volume_aspect_changed(void *arg, struct volume *volume, int aspect)
 	vdir = node_find(dir, &node_dir(dir)->child, CHILD_ID(volume_serial(volume)), NULL);
 	if (!vdir)
 		return;
+	if (aspect == VOLUME_ACCESS) {
+		nodes_of_thing(fs, thing_of(THING_VOLUME, volume), forget_attr, NULL);
+		return;
+	}
 	if (aspect == VOLUME_DEFINITION)
 		notify_changed(vdir);
 	rows_changed(vdir, ASPECT_VOLUME(aspect));

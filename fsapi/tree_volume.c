@@ -131,7 +131,7 @@ static const struct row after_keys[] = {
      .help = "its internal snapshots, NAME id=N size=N time=N"},
     {.name = "image",
      .kind = &kind_image,
-     .mode = 0600,
+     .mode = VOLUME_IMAGE_MODE,
      .aspect = ASPECT_VOLUME(VOLUME_CONTENT),
      .flags = ROW_SLOW | ROW_VOLATILE,
      .ops = &image_ops,

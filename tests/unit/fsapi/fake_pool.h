@@ -19,6 +19,7 @@ struct volume {
 	uint64_t serial;
 	char name[VOLUME_NAME_MAX + 1];
 	bool alive, used;
+	struct machine_access access;
 	char *data; /* size bytes */
 	uint64_t size;
 	unsigned readers, writers, flushes;
@@ -397,8 +398,6 @@ int pool_volume_make(struct pool *pool, const char *name, mode_t mode, const str
 	struct volume *v;
 	size_t i = 0;
 
-	(void)mode;
-	(void)caller;
 	LOCK_SCOPE(&pool->model->lock);
 	if (!pool->source[0])
 		return err_set(err, -EINVAL, "the pool has no source");
@@ -413,6 +412,7 @@ int pool_volume_make(struct pool *pool, const char *name, mode_t mode, const str
 	v->pool = pool;
 	v->serial = 100000 + pool->model->pool_serials++;
 	v->alive = true;
+	v->access = (struct machine_access){caller->uid, caller->gid, mode};
 	v->changed = fake_now();
 	snprintf(v->name, sizeof(v->name), "%s", name);
 	pool->volumes[i] = v;
@@ -470,6 +470,21 @@ static inline void fake_volume_changed(struct volume *v, int aspect)
 {
 	v->changed = fake_now();
 	TELL(v->pool->model, volume_changed, v, aspect);
+}
+
+void volume_access_get(struct volume *v, struct machine_access *access)
+{
+	LOCK_SCOPE(&v->pool->model->lock);
+	*access = v->access;
+}
+
+int volume_access_set(struct volume *v, const struct machine_access *access, struct err *err)
+{
+	(void)err;
+	LOCK_SCOPE(&v->pool->model->lock);
+	v->access = *access;
+	fake_volume_changed(v, VOLUME_ACCESS);
+	return 0;
 }
 
 static inline int fake_volume_grow(struct volume *v, uint64_t size)

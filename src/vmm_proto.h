@@ -47,7 +47,8 @@ enum vmm_msg_type {
 	VMM_INITRD,	/* none; the initrd's file */
 	VMM_CMDLINE,	/* text */
 	VMM_DISK,    /* struct vmm_disk; none: adds a disk of the layers before it. To a guest that
-			runs or is paused it is attached hot; answered when it is plugged in */
+			runs or is paused it is attached hot; answered when it is plugged in,
+			with words if the guest is not going to look for it by itself */
 	VMM_CONSOLE, /* struct vmm_console; the log file (O_APPEND), [pty master] */
 	VMM_RUN,     /* none; fds of the reply: memory (memfd, offset = guest physical) */
 	VMM_PAUSE,   /* none; answered when every vcpu and device stands still */
@@ -60,7 +61,9 @@ enum vmm_msg_type {
 	VMM_LAYER,	   /* struct vmm_layer; image or socket, [external data file] */
 	/* Of disks of a guest that runs or is paused: */
 	VMM_DISK_DETACH,   /* struct vmm_disk_detach: asks the guest to let go; answered at once,
-			      VMM_EV_DISK DETACHED follows when it has */
+			      VMM_EV_DISK DETACHED follows when it has, or is reset; at once with
+			      force. -EOPNOTSUPP with words: it cannot be asked; -ENOENT: it went
+			      before. DETACHED with words: the guest let go unasked */
 	VMM_DISK_CHANGE,   /* struct vmm_disk: other contents (the layers before it; none: ejected)
 			      for a disk that stays; its size is told to the guest */
 	VMM_DISK_RESIZE,   /* struct vmm_disk_resize; reply: uint64_t, the bytes it has now */

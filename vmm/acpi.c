@@ -7,8 +7,8 @@
  *
  * What a guest reads is kept small: interpreting AML is one of the longer
  * parts of a boot where the kernel's code is emulated. dsdt_parts is the list
- * of what the DSDT has: one function each, which is where more goes (hotplug: a
- * part with \_GPE and the slots).
+ * of what the DSDT has under \_SB: one function each, which is where more goes.
+ * The PCI bus with its hotplug slots is in acpi_pci.c.
  *
  * The keyboard controller is not declared, since only its reset line is there
  * and a driver that looked for a keyboard would wait for answers in vain.
@@ -17,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "vmm/aml.h"
+#include "vmm/acpi_int.h"
 #include "vmm/boot.h"
 #include "vmm/layout.h"
 #include "util/cleanup.h"
@@ -26,7 +26,6 @@
 #define HEADER_BYTES 36
 #define RSDP_BYTES   36
 #define FACS_BYTES   64
-#define MMIO64_ALIGN LAYOUT_PCI_MMIO64_SIZE
 
 #define SPACE_IO 1 /* generic address structure: system I/O */
 
@@ -44,14 +43,6 @@
 #define MPS_ACTIVE_HIGH 1u
 #define MPS_LEVEL	(3u << 2)
 #define RTC_CENTURY	0x32
-
-/* The tables while they are written: @out.data stands at guest address @gpa. */
-struct tables {
-	struct aml out;
-	uint32_t gpa;
-	const struct gmem *mem;
-	unsigned cpus;
-};
 
 static void le(uint8_t *p, uint64_t v, unsigned size)
 {
@@ -120,59 +111,6 @@ static void add_s5(struct tables *t)
 	aml_end(&t->out, package);
 }
 
-static uint64_t mmio64_base(const struct gmem *mem)
-{
-	const struct gmem_region *last = &mem->regions[mem->n_regions - 1];
-
-	return (last->gpa + last->bytes + MMIO64_ALIGN - 1) & ~(MMIO64_ALIGN - 1);
-}
-
-static void add_pci_windows(struct tables *t)
-{
-	uint64_t mmio64 = mmio64_base(t->mem);
-	size_t resources;
-
-	aml_name(&t->out, "_CRS");
-	resources = aml_resources(&t->out);
-	aml_res_window_bus(&t->out, 0, 0);
-	aml_res_io(&t->out, LAYOUT_PORT_PCI, 8);
-	aml_res_window_io(&t->out, 0, LAYOUT_PORT_PCI - 1);
-	aml_res_window_io(&t->out, LAYOUT_PORT_PCI + 8, 0xffff);
-	aml_res_window_mem32(&t->out, LAYOUT_PCI_MMIO, LAYOUT_PCI_MMIO_END - 1);
-	aml_res_window_mem64(&t->out, mmio64, mmio64 + LAYOUT_PCI_MMIO64_SIZE - 1);
-	aml_resources_end(&t->out, resources);
-}
-
-/* INTA# of each slot straight to an I/O APIC pin, no link devices. */
-static void add_pci_routes(struct tables *t)
-{
-	size_t routes, route;
-
-	aml_name(&t->out, "_PRT");
-	routes = aml_package(&t->out, LAYOUT_PCI_SLOTS);
-	for (unsigned slot = 0; slot < LAYOUT_PCI_SLOTS; slot++) {
-		route = aml_package(&t->out, 4);
-		aml_int(&t->out, slot << 16 | 0xffff);
-		aml_int(&t->out, 0); /* INTA# */
-		aml_int(&t->out, 0);
-		aml_int(&t->out, LAYOUT_IRQ_PCI_BASE + slot % 4);
-		aml_end(&t->out, route);
-	}
-	aml_end(&t->out, routes);
-}
-
-static void add_pci(struct tables *t)
-{
-	size_t dev = aml_device(&t->out, "PCI0");
-
-	aml_name_eisaid(&t->out, "_HID", "PNP0A08");
-	aml_name_eisaid(&t->out, "_CID", "PNP0A03");
-	aml_name_int(&t->out, "_UID", 0);
-	add_pci_windows(t);
-	add_pci_routes(t);
-	aml_end(&t->out, dev);
-}
-
 static void add_isa_device(struct tables *t, const char *name, const char *id, uint16_t port,
 			   uint8_t n_ports, unsigned irq)
 {
@@ -209,7 +147,7 @@ static void add_cpus(struct tables *t)
 }
 
 /* What stands under \_SB. */
-static void (*const dsdt_parts[])(struct tables *t) = {add_pci, add_isa, add_cpus};
+static void (*const dsdt_parts[])(struct tables *t) = {acpi_add_pci, add_isa, add_cpus};
 
 static uint32_t write_dsdt(struct tables *t)
 {
@@ -220,6 +158,7 @@ static uint32_t write_dsdt(struct tables *t)
 	for (size_t i = 0; i < nitems(dsdt_parts); i++)
 		dsdt_parts[i](t);
 	aml_end(&t->out, scope);
+	acpi_add_events(t);
 	return end_table(t, at);
 }
 

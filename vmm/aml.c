@@ -21,7 +21,12 @@
 #define OP_BUFFER  0x11
 #define OP_PACKAGE 0x12
 #define OP_EXT	   0x5b
+#define EXT_REGION 0x80
+#define EXT_FIELD  0x81
 #define EXT_DEVICE 0x82
+#define OP_METHOD  0x14
+#define OP_LOCAL0  0x60
+#define OP_IF	   0xa0
 
 #define PREFIX_DUAL  0x2e
 #define PREFIX_MULTI 0x2f
@@ -198,6 +203,67 @@ void aml_end(struct aml *aml, size_t mark)
 			bytes[i] = (uint8_t)(total >> (4 + 8 * (i - 1)));
 	}
 	insert(aml, mark, bytes, n);
+}
+
+/* --- methods -------------------------------------------------------------------------- */
+
+#define REGION_IO	1
+#define FIELD_DWORD	3	  /* how it is accessed (§20.2.5.2, FieldFlags) */
+#define FIELD_NO_OTHERS (2u << 5) /* what is not written becomes zeroes */
+
+void aml_region_io(struct aml *aml, const char *name, uint16_t port, uint8_t len)
+{
+	aml_raw(aml, OP_EXT, 1);
+	aml_raw(aml, EXT_REGION, 1);
+	aml_path(aml, name);
+	aml_raw(aml, REGION_IO, 1);
+	aml_int(aml, port);
+	aml_int(aml, len);
+}
+
+size_t aml_field_dwords(struct aml *aml, const char *region)
+{
+	size_t mark;
+
+	aml_raw(aml, OP_EXT, 1);
+	aml_raw(aml, EXT_FIELD, 1);
+	mark = aml->len;
+	aml_path(aml, region);
+	aml_raw(aml, FIELD_DWORD | FIELD_NO_OTHERS, 1);
+	return mark;
+}
+
+void aml_field_unit(struct aml *aml, const char *name, uint8_t bits)
+{
+	aml_path(aml, name);
+	aml_raw(aml, bits, 1);
+}
+
+size_t aml_method(struct aml *aml, const char *name, unsigned n_args)
+{
+	size_t mark;
+
+	aml_raw(aml, OP_METHOD, 1);
+	mark = aml->len;
+	aml_path(aml, name);
+	aml_raw(aml, n_args, 1);
+	return mark;
+}
+
+size_t aml_if(struct aml *aml)
+{
+	aml_raw(aml, OP_IF, 1);
+	return aml->len;
+}
+
+void aml_op(struct aml *aml, enum aml_op op)
+{
+	aml_raw(aml, op, 1);
+}
+
+void aml_local(struct aml *aml, unsigned n)
+{
+	aml_raw(aml, OP_LOCAL0 + n, 1);
 }
 
 /* --- resource templates --------------------------------------------------------------- */

@@ -3,7 +3,7 @@
 #define FV_VMM_AML_H
 /*
  * A small encoder for ACPI Machine Language (ACPI 6.4 §20): what a DSDT of
- * names, packages, devices and resource templates needs, written in one pass
+ * names, packages, devices, resource templates and simple methods needs, written in one pass
  * into memory of fixed size. An object with a length is opened and closed:
  *
  *	size_t dev = aml_device(aml, "COM1");
@@ -43,6 +43,18 @@ size_t aml_scope(struct aml *aml, const char *path);
 size_t aml_device(struct aml *aml, const char *name);
 size_t aml_package(struct aml *aml, unsigned n_elements);
 void aml_end(struct aml *aml, size_t mark);
+
+/* Ports as an operation region, fields of it that are accessed as double words, no lock. */
+void aml_region_io(struct aml *aml, const char *name, uint16_t port, uint8_t len);
+size_t aml_field_dwords(struct aml *aml, const char *region);
+void aml_field_unit(struct aml *aml, const char *name, uint8_t bits); /* at most 63 */
+
+/* Methods: terms follow one another. aml_if(): the condition first, then what it is for. */
+enum aml_op { AML_STORE = 0x70, AML_AND = 0x7b, AML_NOTIFY = 0x86 };
+size_t aml_method(struct aml *aml, const char *name, unsigned n_args);
+size_t aml_if(struct aml *aml);
+void aml_op(struct aml *aml, enum aml_op op);
+void aml_local(struct aml *aml, unsigned n);
 
 /* A resource template (§6.4), as the value of a name. */
 size_t aml_resources(struct aml *aml);

@@ -37,13 +37,23 @@ struct bus {
 	pthread_cond_t drained;
 };
 
+void bus_rwlock_init(pthread_rwlock_t *lock)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+}
+
 int bus_new(struct bus **out)
 {
 	struct bus *bus = calloc(1, sizeof(*bus));
 
 	if (!bus)
 		return -ENOMEM;
-	pthread_rwlock_init(&bus->lock, NULL);
+	bus_rwlock_init(&bus->lock);
 	pthread_mutex_init(&bus->drain_lock, NULL);
 	pthread_cond_init(&bus->drained, NULL);
 	*out = bus;

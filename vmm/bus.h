@@ -8,6 +8,7 @@
  * bus_remove() has returned for is not being called any more.
  * Knows no KVM: exits come in by bus_access().
  */
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -32,5 +33,11 @@ void bus_remove(struct bus *bus, enum bus_kind kind, uint64_t base, bool self);
 /* One access of 1 to 8 bytes at any address; splits and clips as needed. Little endian. */
 void bus_access(struct bus *bus, enum bus_kind kind, uint64_t addr, void *data, unsigned len,
 		bool is_write);
+
+/*
+ * A lock that a writer gets however many readers come one after the other, as vcpus can: the C
+ * library's own preset lets it starve. Not to be read-locked twice by one thread.
+ */
+void bus_rwlock_init(pthread_rwlock_t *lock);
 
 #endif

@@ -137,6 +137,7 @@ int control_reset(struct control *c, enum vmm_reason reason, const char *text, s
 
 	c->reset_at = 0;
 	snprintf(words, sizeof(words), "%s", text);
+	control_hotplug_reset(c);
 	if (c->has_vm)
 		vm_destroy(&c->vm);
 	c->has_vm = false;
@@ -322,6 +323,7 @@ static void on_wake(struct control *c)
 	if (console_pty_waits(c->console))
 		console_pty_read(c->console);
 	control_disks_look(c);
+	control_hotplug_look(c);
 	look_for_end(c);
 }
 

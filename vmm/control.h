@@ -98,6 +98,10 @@ void control_disk_drop_layers(struct control *c);
 void control_disks_close(struct control *c);
 /* Something may have happened to them: jobs that are over, failures, readers that are gone. */
 void control_disks_look(struct control *c);
+/* The guest may have let go of some (control_hotplug.c). */
+void control_hotplug_look(struct control *c);
+/* The machine is about to be made anew: without those that were to go. */
+void control_hotplug_reset(struct control *c);
 /* CLOCK_MONOTONIC in ms. */
 int64_t control_now_ms(void);
 

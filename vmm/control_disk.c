@@ -150,6 +150,8 @@ int control_disk_add(struct control *c, struct request *req, struct reply *reply
 {
 	int place = control_disk_place(c, err);
 
+	if (c->state != VMM_STATE_NEW)
+		return control_hotplug_attach(c, req, reply, err);
 	if (place < 0)
 		return place;
 	return control_disk_make(c, req, &c->config.disks[place], err);

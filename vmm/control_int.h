@@ -67,5 +67,11 @@ void control_disk_tell(struct control *c, const char *name, enum vmm_disk_what w
 /* A place in config.disks that is free; -ENOSPC with words. */
 int control_disk_place(struct control *c, struct err *err);
 
+/* --- disks of a machine that there is (control_hotplug.c) ------------------------------------ */
+
+int control_hotplug_attach(struct control *c, struct request *req, struct reply *reply,
+			   struct err *err);
+int control_hotplug_detach(struct control *c, struct request *req, struct reply *reply,
+			   struct err *err);
 
 #endif

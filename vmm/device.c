@@ -17,6 +17,24 @@ void device_add(struct vm *vm, struct device *dev, const struct device_ops *ops,
 	*at = dev;
 }
 
+void device_remove(struct device *dev)
+{
+	struct device **at = &dev->vm->devices;
+
+	while (*at && *at != dev)
+		at = &(*at)->next;
+	if (*at)
+		*at = dev->next;
+}
+
+struct device *device_find(struct vm *vm, const struct device_ops *ops)
+{
+	for (struct device *dev = vm->devices; dev; dev = dev->next)
+		if (dev->ops == ops)
+			return dev;
+	return NULL;
+}
+
 int devices_create(struct vm *vm, struct err *err)
 {
 	for (unsigned i = 0; devices[i]; i++) {

@@ -3,7 +3,8 @@
 #define FV_VMM_DEVICE_H
 /*
  * A device: one .c file that ends in one `const struct device_ops`, and one
- * row in devices.c. Its own state begins with a struct device.
+ * row in devices.c. Its own state begins with a struct device. The list of a machine's
+ * devices is the control thread's; devices may come and go while vcpus run (hotplug.h).
  */
 #include "vmm/vm.h"
 
@@ -22,7 +23,7 @@ struct device_ops {
 	 * before a failure is destroyed by the caller.
 	 */
 	int (*create)(struct vm *vm, struct err *err);
-	/* Ends its threads and frees it; vcpus stand still or are gone. */
+	/* Ends its threads and frees it; vcpus are gone, or it was hidden from them before. */
 	void (*destroy)(struct device *dev);
 	/* Optional: stand still: touch no guest memory and raise no interrupt from return on, until
 	 * resume. Vcpus already stand still. */
@@ -34,6 +35,11 @@ struct device_ops {
 
 /* Appends to vm->devices. */
 void device_add(struct vm *vm, struct device *dev, const struct device_ops *ops, const char *name);
+
+/* Takes it out again, for its destruction. */
+void device_remove(struct device *dev);
+/* The first of that kind, or NULL. */
+struct device *device_find(struct vm *vm, const struct device_ops *ops);
 
 /* Every kind there is, in order of creation; ends with NULL. */
 extern const struct device_ops *const devices[];

@@ -6,10 +6,19 @@
 #include <stddef.h>
 
 #include "vmm/devices.h"
+#include "vmm/hotplug.h"
 #include "vmm/pci.h"
 #include "vmm/virtio.h"
 
 const struct device_ops *const devices[] = {
-    &serial_device,	    &i8042_device,	&rtc_device,	    &pm_device, &pci_host_device,
-    &virtio_console_device, &virtio_rng_device, &virtio_blk_device, NULL,
+    &serial_device,
+    &i8042_device,
+    &rtc_device,
+    &pm_device,
+    &pci_host_device,
+    &virtio_console_device,
+    &virtio_rng_device,
+    &virtio_blk_device,
+    &hotplug_device, /* last: what comes after it is plugged in hot */
+    NULL,
 };

@@ -26,7 +26,7 @@ static uint64_t all_ones(unsigned size)
 	return size >= 8 ? ~0ull : (1ull << 8 * size) - 1;
 }
 
-/* Function 0 of each slot is all there is. */
+/* Function 0 of each slot is all there is. Under slots_lock. */
 static struct pci_device *find(struct pci_bus *bus, unsigned bus_number, unsigned devfn)
 {
 	if (bus_number || devfn % 8 || devfn / 8 >= nitems(bus->slots))
@@ -34,39 +34,53 @@ static struct pci_device *find(struct pci_bus *bus, unsigned bus_number, unsigne
 	return bus->slots[devfn / 8];
 }
 
-/* --- ports -------------------------------------------------------------------------------- */
-
-/* The device and register that an access to 0xcfc + @data_offset means. */
-static struct pci_device *addressed(struct pci_bus *bus, unsigned data_offset, unsigned *reg)
+static uint64_t config_read(struct pci_bus *bus, unsigned bus_number, unsigned devfn, unsigned reg,
+			    unsigned size)
 {
-	uint32_t address = __atomic_load_n(&bus->address, __ATOMIC_RELAXED);
+	struct pci_device *dev;
+	uint64_t value;
 
-	*reg = (address & 0xfc) + data_offset;
-	if (!(address & ADDRESS_ENABLE))
-		return NULL;
-	return find(bus, address >> 16 & 0xff, address >> 8 & 0xff);
+	pthread_rwlock_rdlock(&bus->slots_lock);
+	dev = find(bus, bus_number, devfn);
+	value = dev ? pci_config_read(dev, reg, size) : all_ones(size);
+	pthread_rwlock_unlock(&bus->slots_lock);
+	return value;
 }
+
+static void config_write(struct pci_bus *bus, unsigned bus_number, unsigned devfn, unsigned reg,
+			 unsigned size, uint64_t value)
+{
+	struct pci_device *dev;
+
+	pthread_rwlock_rdlock(&bus->slots_lock);
+	dev = find(bus, bus_number, devfn);
+	if (dev)
+		pci_config_write(dev, reg, size, value);
+	pthread_rwlock_unlock(&bus->slots_lock);
+}
+
+/* --- ports -------------------------------------------------------------------------------- */
 
 static uint64_t ports_read(void *opaque, uint64_t offset, unsigned size)
 {
 	struct pci_bus *bus = opaque;
-	struct pci_device *dev;
-	unsigned reg;
+	uint32_t address = __atomic_load_n(&bus->address, __ATOMIC_RELAXED);
 
 	if (offset < DATA_OFFSET) {
 		if (offset == 0 && size == 4)
-			return __atomic_load_n(&bus->address, __ATOMIC_RELAXED);
+			return address;
 		return offset == RESET_OFFSET && size == 1 ? 0 : all_ones(size);
 	}
-	dev = addressed(bus, offset - DATA_OFFSET, &reg);
-	return dev ? pci_config_read(dev, reg, size) : all_ones(size);
+	if (!(address & ADDRESS_ENABLE))
+		return all_ones(size);
+	return config_read(bus, address >> 16 & 0xff, address >> 8 & 0xff,
+			   (address & 0xfc) + (offset - DATA_OFFSET), size);
 }
 
 static void ports_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
 	struct pci_bus *bus = opaque;
-	struct pci_device *dev;
-	unsigned reg;
+	uint32_t address = __atomic_load_n(&bus->address, __ATOMIC_RELAXED);
 
 	if (offset < DATA_OFFSET) {
 		if (offset == 0 && size == 4)
@@ -75,9 +89,9 @@ static void ports_write(void *opaque, uint64_t offset, unsigned size, uint64_t v
 			vm_end(bus->dev.vm, VM_END_RESET, "the guest reset itself (port 0xcf9)");
 		return;
 	}
-	dev = addressed(bus, offset - DATA_OFFSET, &reg);
-	if (dev)
-		pci_config_write(dev, reg, size, value);
+	if (address & ADDRESS_ENABLE)
+		config_write(bus, address >> 16 & 0xff, address >> 8 & 0xff,
+			     (address & 0xfc) + (offset - DATA_OFFSET), size, value);
 }
 
 static const struct bus_ops ports_ops = {.read = ports_read, .write = ports_write};
@@ -86,17 +100,12 @@ static const struct bus_ops ports_ops = {.read = ports_read, .write = ports_writ
 
 static uint64_t ecam_read(void *opaque, uint64_t offset, unsigned size)
 {
-	struct pci_device *dev = find(opaque, offset >> 20, offset >> 12 & 0xff);
-
-	return dev ? pci_config_read(dev, offset & 0xfff, size) : all_ones(size);
+	return config_read(opaque, offset >> 20, offset >> 12 & 0xff, offset & 0xfff, size);
 }
 
 static void ecam_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
-	struct pci_device *dev = find(opaque, offset >> 20, offset >> 12 & 0xff);
-
-	if (dev)
-		pci_config_write(dev, offset & 0xfff, size, value);
+	config_write(opaque, offset >> 20, offset >> 12 & 0xff, offset & 0xfff, size, value);
 }
 
 static const struct bus_ops ecam_ops = {.read = ecam_read, .write = ecam_write};
@@ -109,7 +118,7 @@ static void line_update(struct pci_bus *bus, struct pci_device *dev)
 	uint32_t *slots = &bus->line_slots[dev->slot % 4];
 	uint32_t before = *slots, bit = 1u << dev->slot;
 
-	*slots = dev->intx_level && !dev->intx_off ? before | bit : before & ~bit;
+	*slots = dev->intx_level && !dev->intx_off && !dev->hidden ? before | bit : before & ~bit;
 	if (!before != !*slots)
 		irq_line_set(dev->vm, pci_slot_gsi(dev->slot), *slots != 0);
 }
@@ -172,15 +181,67 @@ int pci_device_plug(struct pci_device *dev, unsigned slot, struct err *err)
 
 	if (slot >= nitems(bus->slots))
 		return err_set(err, -ENOSPC, "more devices than PCI slots");
-	if (bus->slots[slot])
+	if (bus->taken[slot])
 		return err_set(err, -EEXIST, "PCI slot %u is taken", slot);
 	dev->slot = slot;
 	dev->config[PCI_INTERRUPT_LINE] = pci_slot_gsi(slot);
-	if (place_bars(bus, dev) < 0)
+	if (!bus->hot && place_bars(bus, dev) < 0)
 		return err_set(err, -ENOSPC, "no room for the BARs of PCI slot %u", slot);
-	bus->slots[slot] = dev;
+	bus->taken[slot] = dev;
+	if (bus->hot)
+		return 0;
+	pci_slot_show(dev->vm, slot);
 	pci_config_write(dev, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	return 0;
+}
+
+void pci_slot_show(struct vm *vm, unsigned slot)
+{
+	struct pci_bus *bus = vm->pci;
+
+	pthread_rwlock_wrlock(&bus->slots_lock);
+	bus->slots[slot] = bus->taken[slot];
+	pthread_rwlock_unlock(&bus->slots_lock);
+}
+
+/* Under slots_lock for writing: nobody is in configuration space. Calls into BARs are waited for.
+ */
+static void hide(struct pci_bus *bus, struct pci_device *dev)
+{
+	bus->slots[dev->slot] = NULL;
+	LOCK_SCOPE(&dev->lock);
+	pci_bars_unmap(dev);
+	LOCK_SCOPE(&bus->lines);
+	dev->hidden = true;
+	line_update(bus, dev);
+}
+
+bool pci_slot_hide(struct vm *vm, unsigned slot)
+{
+	struct pci_bus *bus = vm->pci;
+	struct pci_device *dev;
+
+	pthread_rwlock_wrlock(&bus->slots_lock);
+	dev = bus->slots[slot];
+	if (dev)
+		hide(bus, dev);
+	pthread_rwlock_unlock(&bus->slots_lock);
+	return dev;
+}
+
+void pci_device_fini(struct pci_device *dev)
+{
+	struct pci_bus *bus = dev->vm->pci;
+
+	/* Also waits for a vcpu that is hiding it. */
+	pthread_rwlock_wrlock(&bus->slots_lock);
+	if (bus->slots[dev->slot] == dev)
+		hide(bus, dev);
+	if (bus->taken[dev->slot] == dev)
+		bus->taken[dev->slot] = NULL;
+	pthread_rwlock_unlock(&bus->slots_lock);
+	pci_msix_fini(dev);
+	pthread_mutex_destroy(&dev->lock);
 }
 
 /* --- the bridge as a device --------------------------------------------------------------- */
@@ -201,6 +262,7 @@ static void free_bus(struct pci_bus *bus, struct vm *vm)
 	iothread_free(bus->thread);
 	pci_device_fini(&bus->host);
 	pthread_mutex_destroy(&bus->lines);
+	pthread_rwlock_destroy(&bus->slots_lock);
 	vm->pci = NULL;
 	free(bus);
 }
@@ -245,6 +307,7 @@ static int host_create(struct vm *vm, struct err *err)
 		return err_set(err, -ENOMEM, "PCI: no memory");
 	bus->next_bar = LAYOUT_PCI_MMIO;
 	pthread_mutex_init(&bus->lines, NULL);
+	bus_rwlock_init(&bus->slots_lock);
 	vm->pci = bus;
 	pci_device_init(&bus->host, vm, &host_pci_ops, &id);
 	bus->host.config[PCI_INTERRUPT_PIN] = 0;

@@ -9,7 +9,13 @@
  * before the first instruction; a guest may move them within the windows of
  * layout.h. A BAR elsewhere, or over another one, is simply not there.
  *
- * Locks, in this order: a device's configuration (pci_device.lock), what the
+ * Once the machine is made (pci_bus.hot) a device that comes has neither
+ * addresses nor decoding, as after power-on of a slot: who hears of it assigns them.
+ * It is plugged in hidden, shown when it is whole, hidden again before
+ * it is destroyed; vcpus may run all the while.
+ *
+ * Locks, in this order: who is in which slot (pci_bus.slots_lock; held for reading
+ * during each configuration access), a device's configuration (pci_device.lock), what the
  * device takes in its bar ops, the MSI-X table (pci_msix.lock), the bus's
  * lines. So code under bar ops and interrupts never touch configuration space.
  */
@@ -76,6 +82,7 @@ struct pci_device {
 	struct pci_msix msix;
 	/* under the bus's line lock: */
 	bool intx_level, intx_off;
+	bool hidden; /* raises no line any more */
 };
 
 struct pci_id {
@@ -93,9 +100,15 @@ void pci_device_init(struct pci_device *dev, struct vm *vm, const struct pci_dev
 void pci_bar_add(struct pci_device *dev, unsigned bar, uint64_t bytes, bool is_64);
 /* Appends a capability of @len bytes (its header filled in here); the offset. */
 unsigned pci_cap_add(struct pci_device *dev, const void *cap, unsigned len);
-/* Puts it into @slot and gives its BARs addresses. -EEXIST, -ENOSPC. */
+/*
+ * Puts it into @slot. While the machine is being made its BARs get addresses and it
+ * shows; later it waits for pci_slot_show(). -EEXIST, -ENOSPC.
+ */
 int pci_device_plug(struct pci_device *dev, unsigned slot, struct err *err);
-/* Takes it off the bus and frees what is inside. Vcpus stand still. For failed inits too. */
+/*
+ * Takes it off the bus, if it still shows, and frees what is inside. For failed inits too.
+ * Nobody raises its interrupts any more.
+ */
 void pci_device_fini(struct pci_device *dev);
 /* Raises or lowers INTA#; shared lines are the bus's business. Any thread. */
 void pci_intx_set(struct pci_device *dev, bool level);
@@ -122,6 +135,8 @@ void pci_msix_control(struct pci_device *dev, uint16_t control);
 uint64_t pci_config_read(struct pci_device *dev, unsigned reg, unsigned size);
 void pci_config_write(struct pci_device *dev, unsigned reg, unsigned size, uint64_t value);
 void pci_intx_enable(struct pci_device *dev, bool on);
+/* BARs answer nowhere. Under dev->lock. */
+void pci_bars_unmap(struct pci_device *dev);
 
 /* --- the bus (pci.c) ---------------------------------------------------------------------- */
 
@@ -135,9 +150,12 @@ enum {
 struct pci_bus {
 	struct device dev;
 	struct pci_device host;
-	struct pci_device *slots[LAYOUT_PCI_SLOTS];
-	uint32_t address;	 /* CONFIG_ADDRESS, atomic */
-	uint64_t next_bar;	 /* where the next BAR goes when plugged */
+	pthread_rwlock_t slots_lock;
+	struct pci_device *slots[LAYOUT_PCI_SLOTS]; /* who shows; under slots_lock */
+	struct pci_device *taken[LAYOUT_PCI_SLOTS]; /* and who waits, or is hidden; the same */
+	bool hot;				    /* the machine is made; control thread */
+	uint32_t address;			    /* CONFIG_ADDRESS, atomic */
+	uint64_t next_bar;			    /* where the next BAR goes when plugged */
 	pthread_mutex_t lines;	 /* guards line_slots and the devices' intx fields */
 	uint32_t line_slots[4];	 /* who raises GSI LAYOUT_IRQ_PCI_BASE + n, by slot */
 	struct iothread *thread; /* pci_bus_thread() */
@@ -156,6 +174,14 @@ extern const struct device_ops pci_host_device;
  * their own; started for the first that asks, ends with the bus. When devices are created.
  */
 int pci_bus_thread(struct vm *vm, struct iothread **thread, struct err *err);
+
+/* Lets the device that was plugged into @slot show. */
+void pci_slot_show(struct vm *vm, unsigned slot);
+/*
+ * Takes the device in @slot off the bus: from return on no vcpu is in its registers, and none
+ * gets there. It is still to be destroyed. False if none shows there. Any thread.
+ */
+bool pci_slot_hide(struct vm *vm, unsigned slot);
 
 /* May a BAR be here? */
 bool pci_window_has(const struct vm *vm, uint64_t addr, uint64_t bytes);

@@ -174,6 +174,12 @@ static void bars_update(struct pci_device *dev)
 	}
 }
 
+void pci_bars_unmap(struct pci_device *dev)
+{
+	for (unsigned i = 0; i < nitems(dev->bars); i++)
+		bar_unmap(dev, i);
+}
+
 /* --- access ------------------------------------------------------------------------------- */
 
 static bool touches(unsigned reg, unsigned size, unsigned first, unsigned len)
@@ -226,18 +232,4 @@ void pci_config_write(struct pci_device *dev, unsigned reg, unsigned size, uint6
 		*byte = (*byte & ~mask) | (value >> 8 * i & mask);
 	}
 	follow_write(dev, reg, size);
-}
-
-void pci_device_fini(struct pci_device *dev)
-{
-	struct pci_bus *bus = dev->vm->pci;
-
-	for (unsigned i = 0; i < nitems(dev->bars); i++)
-		bar_unmap(dev, i);
-	if (bus && bus->slots[dev->slot] == dev) {
-		pci_intx_set(dev, false);
-		bus->slots[dev->slot] = NULL;
-	}
-	pci_msix_fini(dev);
-	pthread_mutex_destroy(&dev->lock);
 }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: ISC
 /*
  * ACPI's fixed hardware (ACPI 6.4 §4.8): PM1 event and control registers, the
- * power management timer, and an empty GPE block. Always in ACPI mode. The
+ * power management timer, and the block of general purpose events. Always in ACPI mode. The
  * reset register (port 0xcf9) is in the middle of the PCI bus's ports and stands in pci.c.
  *
  * The timer has 32 bits and runs from power-on by the host's monotonic clock. Its carry
  * (TMR_STS) is worked out when somebody looks; nobody is interrupted for it.
+ *
+ * The events of GPE0 are levels (§4.8.4.1): a status bit is set as long as its source is, and
+ * writing a one to it changes nothing. The tables name them _Lxx.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -18,6 +21,7 @@
 #include "util/cleanup.h"
 
 #define PM_TIMER_HZ 3579545ull
+#define GPE_ENABLE  2 /* offset in the block: half of its length (§4.8.4.1) */
 
 /* PM1 status and enable */
 #define PM1_TMR	    (1u << 0)
@@ -41,7 +45,8 @@ struct pm {
 	pthread_mutex_t lock; /* guards all that follows */
 	uint16_t status, enable, control;
 	uint64_t carries; /* of the timer's highest bit, seen so far */
-	uint8_t gpe_enable[2];
+	uint16_t gpe_status, gpe_enable;
+	uint16_t gpe_used; /* was ever enabled */
 	bool sci;
 };
 
@@ -69,7 +74,7 @@ static void update_carry(struct pm *pm)
 
 static void update_sci(struct pm *pm)
 {
-	bool level = pm->status & pm->enable & PM1_EN_ALL;
+	bool level = pm->status & pm->enable & PM1_EN_ALL || pm->gpe_status & pm->gpe_enable;
 
 	if (level == pm->sci)
 		return;
@@ -158,17 +163,16 @@ static void timer_write(void *opaque, uint64_t offset, unsigned size, uint64_t v
 	(void)opaque, (void)offset, (void)size, (void)value;
 }
 
-/* Two bytes of status, which never happens, and two of enable, which are remembered. */
+/* Two bytes of status and two of enable. */
 static uint64_t gpe_read(void *opaque, uint64_t offset, unsigned size)
 {
 	struct pm *pm = opaque;
-	uint64_t value = 0;
+	uint32_t both;
 
+	(void)size;
 	LOCK_SCOPE(&pm->lock);
-	for (unsigned i = 0; i < size; i++)
-		if (offset + i >= 2)
-			value |= (uint64_t)pm->gpe_enable[offset + i - 2] << 8 * i;
-	return value;
+	both = pm->gpe_status | (uint32_t)pm->gpe_enable << 16;
+	return both >> 8 * offset;
 }
 
 static void gpe_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
@@ -176,9 +180,36 @@ static void gpe_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
 	struct pm *pm = opaque;
 
 	LOCK_SCOPE(&pm->lock);
-	for (unsigned i = 0; i < size; i++)
-		if (offset + i >= 2)
-			pm->gpe_enable[offset + i - 2] = (uint8_t)(value >> 8 * i);
+	for (unsigned i = 0; i < size; i++) {
+		unsigned shift = 8 * ((unsigned)offset + i - GPE_ENABLE);
+
+		if (offset + i < GPE_ENABLE)
+			continue;
+		pm->gpe_enable = (uint16_t)((pm->gpe_enable & ~(0xffu << shift)) |
+					    (uint8_t)(value >> 8 * i) << shift);
+	}
+	pm->gpe_used |= pm->gpe_enable;
+	update_sci(pm);
+}
+
+void pm_gpe_set(struct device *dev, unsigned gpe, bool level)
+{
+	struct pm *pm = (struct pm *)dev;
+
+	LOCK_SCOPE(&pm->lock);
+	if (level)
+		pm->gpe_status |= (uint16_t)(1u << gpe);
+	else
+		pm->gpe_status &= (uint16_t) ~(1u << gpe);
+	update_sci(pm);
+}
+
+bool pm_gpe_used(struct device *dev, unsigned gpe)
+{
+	struct pm *pm = (struct pm *)dev;
+
+	LOCK_SCOPE(&pm->lock);
+	return pm->gpe_used >> gpe & 1;
 }
 
 /* --- device ----------------------------------------------------------------------------------- */

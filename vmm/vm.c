@@ -37,10 +37,17 @@ static void want(struct vm *vm, enum vm_want what)
 	pthread_cond_broadcast(&vm->life->go);
 }
 
+void vm_wake(struct vm *vm)
+{
+	const uint64_t one = 1;
+
+	if (write(vm->life->wake_fd, &one, sizeof(one)) < 0)
+		return; /* its count is at the limit: readable anyway */
+}
+
 void vm_end(struct vm *vm, enum vm_end end, const char *fmt, ...)
 {
 	struct vm_life *life = vm->life;
-	const uint64_t one = 1;
 	va_list ap;
 
 	LOCK_SCOPE(&life->lock);
@@ -53,8 +60,7 @@ void vm_end(struct vm *vm, enum vm_end end, const char *fmt, ...)
 	va_end(ap);
 	if (life->want == VM_WANT_RUN)
 		want(vm, VM_WANT_PARK);
-	if (write(life->wake_fd, &one, sizeof(one)) < 0)
-		return; /* its count is at the limit: readable anyway */
+	vm_wake(vm);
 }
 
 bool vm_ended(struct vm *vm, enum vm_end *end, char *text)

@@ -65,6 +65,9 @@ enum vm_end { VM_END_RESET, VM_END_POWEROFF, VM_END_CRASH, VM_END_FAULT };
 void vm_end(struct vm *vm, enum vm_end end, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Has the control thread look at what devices have to tell it. Any thread. */
+void vm_wake(struct vm *vm);
+
 /*
  * ioeventfd: a write of @len bytes (0: any length; with @match only of the
  * value @data) at @addr signals @fd in the kernel instead of leaving it.

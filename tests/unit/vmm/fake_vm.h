@@ -42,6 +42,7 @@ struct fake_vm {
 	} kicks[256];
 	unsigned n_kicks, routes;
 	int ends; /* calls of vm_end() */
+	int wakes; /* and of vm_wake(); atomic */
 	enum vm_end last_end;
 	/* the console */
 	char output[65536];
@@ -71,6 +72,11 @@ void vm_end(struct vm *vm, enum vm_end end, const char *fmt, ...)
 	(void)fmt;
 	fake(vm)->ends++;
 	fake(vm)->last_end = end;
+}
+
+void vm_wake(struct vm *vm)
+{
+	__atomic_fetch_add(&fake(vm)->wakes, 1, __ATOMIC_SEQ_CST);
 }
 
 int vm_ioeventfd(struct vm *vm, enum bus_kind kind, uint64_t addr, unsigned len, bool match,
@@ -156,6 +162,24 @@ void device_add(struct vm *vm, struct device *dev, const struct device_ops *ops,
 	while (*last)
 		last = &(*last)->next;
 	*last = dev;
+}
+
+void device_remove(struct device *dev)
+{
+	struct device **at = &dev->vm->devices;
+
+	while (*at && *at != dev)
+		at = &(*at)->next;
+	if (*at)
+		*at = dev->next;
+}
+
+struct device *device_find(struct vm *vm, const struct device_ops *ops)
+{
+	for (struct device *dev = vm->devices; dev; dev = dev->next)
+		if (dev->ops == ops)
+			return dev;
+	return NULL;
 }
 
 /* The console is the machine itself. */

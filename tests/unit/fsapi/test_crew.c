@@ -110,10 +110,89 @@ static void commands_are_bounded_and_others_pass(void **state)
 		free(brief[i]);
 }
 
+static struct job_of_test *submit_storage(struct crew *crew, struct lane *lane, bool waits,
+					  atomic_uint *running, atomic_uint *ended)
+{
+	struct job_of_test *j = new_job(crew, waits, running, ended);
+
+	j->work.class = WORK_STORAGE;
+	j->work.lane = lane;
+	assert_int_equal(crew_submit(crew, &j->work), 0);
+	return j;
+}
+
+/* One image's storage hangs: others are served, however much waits for the first. */
+static void storage_that_hangs_holds_up_its_lane_alone(void **state)
+{
+	static struct job_of_test *hung[200], *fine[100], *after;
+	struct lane lanes[2] = {{0}};
+	atomic_uint running = 0, ended = 0, done = 0;
+	struct crew *crew;
+
+	(void)state;
+	assert_int_equal(crew_open(&crew), 0);
+	for (size_t i = 0; i < nitems(hung); i++)
+		hung[i] = submit_storage(crew, &lanes[0], true, &running, &ended);
+	for (size_t i = 0; i < nitems(fine); i++)
+		fine[i] = submit_storage(crew, &lanes[1], false, &running, &done);
+	while (atomic_load(&done) < nitems(fine))
+		usleep(1000);
+	while (atomic_load(&running) < 8)
+		usleep(1000);
+	usleep(20000); /* there would be more by now */
+	assert_int_equal(atomic_load(&running), 8);
+	assert_int_equal(atomic_load(&ended), 0);
+	/* Those that wait in the queue get their turn as others end. */
+	for (size_t i = 0; i < nitems(hung); i++)
+		cancel_request(&hung[i]->cancel);
+	while (atomic_load(&ended) < nitems(hung))
+		usleep(1000);
+	after = submit_storage(crew, &lanes[0], false, &running, &done);
+	while (atomic_load(&done) < nitems(fine) + 1)
+		usleep(1000);
+	crew_close(crew);
+	for (size_t i = 0; i < nitems(hung); i++)
+		free(hung[i]);
+	for (size_t i = 0; i < nitems(fine); i++)
+		free(fine[i]);
+	free(after);
+}
+
+/* Many images hang at once: values can still be written. */
+static void storage_leaves_threads_for_the_rest(void **state)
+{
+	static struct job_of_test *hung[40][8], *brief;
+	static struct lane lanes[40];
+	atomic_uint running = 0, ended = 0, done = 0;
+	struct crew *crew;
+
+	(void)state;
+	assert_int_equal(crew_open(&crew), 0);
+	for (size_t i = 0; i < nitems(lanes); i++)
+		for (size_t k = 0; k < 8; k++)
+			hung[i][k] = submit_storage(crew, &lanes[i], true, &running, &ended);
+	while (atomic_load(&running) < 64)
+		usleep(1000);
+	brief = new_job(crew, false, &running, &done);
+	assert_int_equal(crew_submit(crew, &brief->work), 0);
+	while (atomic_load(&done) < 1)
+		usleep(1000);
+	assert_int_equal(atomic_load(&running), 64);
+	crew_stop(crew); /* cancels what hangs, and what has not begun as it begins */
+	assert_int_equal(atomic_load(&ended), nitems(lanes) * 8);
+	crew_close(crew);
+	for (size_t i = 0; i < nitems(lanes); i++)
+		for (size_t k = 0; k < 8; k++)
+			free(hung[i][k]);
+	free(brief);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(commands_are_bounded_and_others_pass),
+	    cmocka_unit_test(storage_that_hangs_holds_up_its_lane_alone),
+	    cmocka_unit_test(storage_leaves_threads_for_the_rest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

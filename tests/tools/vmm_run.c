@@ -16,9 +16,10 @@
  *	  --malformed N   first sends N packets of random bytes, each over a connection of its own
  *
  * The console goes to stdout. Lines of stdin beginning with '!' are commands: !pause !resume !reset
- * !regs N !power !input TEXT !stats !reconnect !memory FILE !quit; others are typed.
- * Events are shown on stderr. Exit status: 0 powered off, reached TEXT or quit; 3
- * reboot, 4 crash, 5 fault, 6 time, 1 for errors.
+ * !regs N !power !input TEXT !stats !reconnect !memory FILE !sleep MS !quit, !attach NAME
+ *[WORD:]…FILE, !detach NAME, !take NAME (by force), !resize NAME BYTES; and, waiting for it, !disk
+ *NAME attached or detached, !console TEXT; others are typed. Events are shown on stderr. Exit
+ *status: 0 powered off, reached TEXT or quit; 3 reboot, 4 crash, 5 fault, 6 time, 1 for errors.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -59,8 +60,9 @@ struct run {
 	pid_t pid;
 	uint32_t seq;
 	uint64_t log_at;
-	char tail[4096]; /* of the console, for --until */
+	char tail[4096]; /* of the console, for --until and !console */
 	size_t tail_len;
+	char disk_news[16384]; /* lines "NAME EVENT" that nobody waited for yet */
 	bool reached, ended;
 	struct vmm_status status;
 	struct timespec began;
@@ -106,15 +108,13 @@ static void show_console(struct run *r)
 		r->log_at += (uint64_t)n;
 		if (file_write_all(STDOUT_FILENO, buf, (size_t)n) < 0)
 			die("stdout: %m");
-		if (!r->until)
-			continue;
 		if (r->tail_len + (size_t)n >= sizeof(r->tail)) {
 			memmove(r->tail, r->tail + r->tail_len / 2, r->tail_len - r->tail_len / 2);
 			r->tail_len -= r->tail_len / 2;
 		}
 		memcpy(r->tail + r->tail_len, buf, (size_t)n);
 		r->tail_len += (size_t)n;
-		if (memmem(r->tail, r->tail_len, r->until, strlen(r->until)))
+		if (r->until && memmem(r->tail, r->tail_len, r->until, strlen(r->until)))
 			r->reached = true;
 	}
 }
@@ -122,15 +122,19 @@ static void show_console(struct run *r)
 /* --- packets
  * -------------------------------------------------------------------------------------- */
 
-static void show_disk_event(const void *body)
+static void show_disk_event(struct run *r, const void *body)
 {
 	static const char *const whats[] = {"attached", "detached", "failed"};
+	size_t len = strlen(r->disk_news), left = sizeof(r->disk_news) - len;
 	struct vmm_disk_event event;
 
 	memcpy(&event, body, sizeof(event));
 	if (event.what >= nitems(whats))
 		die("unknown event %u of a disk", event.what);
 	fprintf(stderr, "disk %s %s: %s\n", event.name, whats[event.what], event.text);
+	if ((size_t)snprintf(r->disk_news + len, left, "%s %s\n", event.name, whats[event.what]) >=
+	    left)
+		r->disk_news[len] = '\0';
 }
 
 static void on_event(struct run *r, const struct vmm_msg_hdr *hdr, const void *body)
@@ -143,7 +147,7 @@ static void on_event(struct run *r, const struct vmm_msg_hdr *hdr, const void *b
 		return;
 	}
 	if (hdr->type == VMM_EV_DISK && hdr->len == sizeof(struct vmm_disk_event)) {
-		show_disk_event(body);
+		show_disk_event(r, body);
 		return;
 	}
 	if (hdr->type != VMM_EV_STATE || hdr->len != sizeof(r->status))
@@ -359,15 +363,32 @@ static const char *disk_words(const char *text, struct vmm_disk *disk, enum imag
 	return text;
 }
 
-static void send_disk(struct run *r, unsigned index)
+/* 0 or -errno, which was shown. */
+static int send_disk(struct run *r, const char *name, const char *what)
 {
 	struct vmm_disk disk = {.queues = r->queues};
 	enum image_format format = IMAGE_RAW;
-	const char *path = disk_words(r->disks[index], &disk, &format);
+	const char *path = disk_words(what, &disk, &format);
+	char words[VMM_MSG_MAX] = "";
+	int ret;
 
-	snprintf(disk.name, sizeof(disk.name), "disk%u", index);
+	snprintf(disk.name, sizeof(disk.name), "%.63s", name);
 	send_layers(r, path, format, &disk);
-	must(r, VMM_DISK, &disk, sizeof(disk), NULL, 0);
+	ret = ask(r, VMM_DISK, &disk, sizeof(disk), NULL, 0, words, NULL, NULL);
+	if (*words)
+		fprintf(stderr, "disk %s: %s\n", name, words);
+	return ret;
+}
+
+static void send_disks(struct run *r)
+{
+	char name[VMM_NAME_MAX];
+
+	for (unsigned i = 0; i < r->n_disks; i++) {
+		snprintf(name, sizeof(name), "disk%u", i);
+		if (send_disk(r, name, r->disks[i]) < 0)
+			exit(1);
+	}
 }
 
 static void send_console(struct run *r)
@@ -415,8 +436,7 @@ static void start(struct run *r)
 	if (r->initrd)
 		send_file(r, VMM_INITRD, r->initrd);
 	must(r, VMM_CMDLINE, r->cmdline, strlen(r->cmdline) + 1, NULL, 0);
-	for (unsigned i = 0; i < r->n_disks; i++)
-		send_disk(r, i);
+	send_disks(r);
 	send_console(r);
 	mark(r, "KERNEL … CONSOLE");
 	if (ask(r, VMM_RUN, NULL, 0, NULL, 0, NULL, fds, &n) < 0)
@@ -492,6 +512,92 @@ static void type(struct run *r, const char *text, size_t len)
 		fprintf(stderr, "typed %u of %zu\n", taken, len);
 }
 
+/* Cuts @args at its first space: what stands behind it. */
+static char *split(char *args)
+{
+	char *space = strchr(args, ' ');
+
+	if (!space)
+		die("%s: a word is missing", args);
+	*space = '\0';
+	return space + 1;
+}
+
+static void attach(struct run *r, char *args)
+{
+	char *what = split(args);
+
+	send_disk(r, args, what);
+}
+
+static void detach(struct run *r, const char *name, bool force)
+{
+	struct vmm_disk_detach m = {.force = force};
+
+	snprintf(m.name, sizeof(m.name), "%.63s", name);
+	ask(r, VMM_DISK_DETACH, &m, sizeof(m), NULL, 0, NULL, NULL, NULL);
+}
+
+static void resize(struct run *r, char *args)
+{
+	struct vmm_disk_resize m = {.bytes = strtoull(split(args), NULL, 0)};
+	uint64_t bytes = 0;
+
+	snprintf(m.name, sizeof(m.name), "%.63s", args);
+	if (ask(r, VMM_DISK_RESIZE, &m, sizeof(m), NULL, 0, &bytes, NULL, NULL) == 0)
+		fprintf(stderr, "disk %s has %llu bytes\n", m.name, (unsigned long long)bytes);
+}
+
+/* Milliseconds until --timeout, never 0; -1: for ever. The program ends when they are over. */
+static int time_left(struct run *r)
+{
+	int left = r->timeout_s ? (int)((double)r->timeout_s * 1e3 - ms_since(&r->began)) : -1;
+
+	if (!r->timeout_s || left > 0)
+		return left;
+	fprintf(stderr, "vmm_run: time is up\n");
+	show_regs(r, 0);
+	kill(r->pid, SIGKILL);
+	exit(6);
+}
+
+static void next_packet(struct run *r)
+{
+	struct vmm_msg_hdr hdr;
+	uint8_t body[VMM_MSG_MAX];
+	int got[VMM_MSG_FDS];
+	size_t n = VMM_MSG_FDS;
+
+	take_packet(r, &hdr, body, got, &n);
+	msg_close_fds(got, n);
+}
+
+/* Until @text is in the console or, as a line, among the disks' events; what is up to it is used
+ * up. */
+static void wait_for(struct run *r, const char *text, bool console)
+{
+	char line[256];
+
+	snprintf(line, sizeof(line), console ? "%s" : "%s\n", text);
+	for (;;) {
+		struct pollfd fd = {.fd = r->sock, .events = POLLIN};
+		char *in = console ? r->tail : r->disk_news, *at;
+		size_t len = console ? r->tail_len : strlen(r->disk_news), used;
+
+		at = memmem(in, len, line, strlen(line));
+		if (at) {
+			/* Events of other disks before it stay. */
+			used = console ? (size_t)(at - in) + strlen(line) : strlen(line);
+			at = console ? in : at;
+			memmove(at, at + used, len - (size_t)(at - in) - used + !console);
+			r->tail_len -= console ? used : 0;
+			return;
+		}
+		if (poll(&fd, 1, time_left(r)) > 0)
+			next_packet(r);
+	}
+}
+
 static bool command(struct run *r, char *line)
 {
 	static const struct {
@@ -517,6 +623,18 @@ static bool command(struct run *r, char *line)
 		type(r, line + 7, strlen(line + 7));
 	else if (strncmp(line, "!sleep ", 7) == 0)
 		usleep((useconds_t)strtoul(line + 7, NULL, 0) * 1000);
+	else if (strncmp(line, "!attach ", 8) == 0)
+		attach(r, line + 8);
+	else if (strncmp(line, "!detach ", 8) == 0)
+		detach(r, line + 8, false);
+	else if (strncmp(line, "!take ", 6) == 0)
+		detach(r, line + 6, true);
+	else if (strncmp(line, "!resize ", 8) == 0)
+		resize(r, line + 8);
+	else if (strncmp(line, "!disk ", 6) == 0)
+		wait_for(r, line + 6, false);
+	else if (strncmp(line, "!console ", 9) == 0)
+		wait_for(r, line + 9, true);
 	else if (strcmp(line, "!stats") == 0)
 		show_stats(r);
 	else if (strcmp(line, "!reconnect") == 0) {
@@ -568,25 +686,10 @@ static void serve(struct run *r)
 	while (!r->reached && (!r->ended || r->hold) && !(r->times && r->log_at)) {
 		struct pollfd fds[] = {{.fd = r->sock, .events = POLLIN},
 				       {.fd = eof ? -1 : STDIN_FILENO, .events = POLLIN}};
-		int left =
-		    r->timeout_s ? (int)((double)r->timeout_s * 1e3 - ms_since(&r->began)) : -1;
 
-		if (r->timeout_s && left <= 0) {
-			fprintf(stderr, "vmm_run: time is up\n");
-			show_regs(r, 0);
-			kill(r->pid, SIGKILL);
-			exit(6);
-		}
-		poll(fds, 2, left);
-		if (fds[0].revents) {
-			struct vmm_msg_hdr hdr;
-			uint8_t body[VMM_MSG_MAX];
-			int got[VMM_MSG_FDS];
-			size_t n = VMM_MSG_FDS;
-
-			take_packet(r, &hdr, body, got, &n);
-			msg_close_fds(got, n);
-		}
+		poll(fds, 2, time_left(r));
+		if (fds[0].revents)
+			next_packet(r);
 		if (fds[1].revents && !read_stdin(r, &eof))
 			return;
 	}

@@ -144,7 +144,8 @@ enum {
 	PCI_SLOT_HOST,
 	PCI_SLOT_CONSOLE,
 	PCI_SLOT_RNG,
-	PCI_SLOT_DISKS, /* and up, in the order of the configuration */
+	PCI_SLOT_DISKS,			      /* and up, in the order of the configuration */
+	PCI_SLOT_NICS = LAYOUT_PCI_SLOTS - 1, /* and down */
 };
 
 struct pci_bus {

@@ -25,6 +25,9 @@ struct pci_bus;
 struct console;
 struct disk;
 struct io_pool;
+struct nic_config;
+
+#define VM_NICS_MAX 8
 
 /* What the daemon asked for. Descriptors belong to this and stay open over resets. */
 struct vm_config {
@@ -39,7 +42,9 @@ struct vm_config {
 	int kernel_fd;
 	int initrd_fd; /* -1: none */
 	char cmdline[VMM_CMDLINE_MAX];
-	struct disk *disks[VMM_DISKS_MAX]; /* disk.h; NULL: none in that place */
+	struct disk *disks[VMM_DISKS_MAX];    /* disk.h; NULL: none in that place */
+	struct nic_config *nics[VM_NICS_MAX]; /* virtio_net.h; the first n_nics of them */
+	unsigned n_nics;
 };
 
 struct vm {

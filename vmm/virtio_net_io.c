@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: ISC
+/*
+ * virtio-net's data path (virtio 1.2 §5.1.6): frames from the ring to the port, and from
+ * the port into the ring. All here runs on the lane of the queue it serves.
+ *
+ * Frames to the guest are read into memory of ours first: only then it is known how many
+ * buffers they take. What the guest has too few buffers for waits, with those
+ * that it fills already, until more come. Frames from the guest go from its buffers
+ * to the port; one that the port has no room for is lost, as on any network.
+ */
+#include <sys/timerfd.h>
+#include <time.h>
+
+#include "util/cleanup.h"
+#include "vmm/virtio_net_int.h"
+
+#define NS_PER_S 1000000000ull
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+/* --- limits --------------------------------------------------------------------------------- */
+
+/* May a frame go? If not, @timer is set for when. */
+static bool may_go(struct nic_pace *pace, int timer)
+{
+	struct itimerspec in = {0};
+	uint64_t a, b, now;
+
+	if (!__atomic_load_n(&pace->limited, __ATOMIC_ACQUIRE))
+		return true;
+	now = now_ns();
+	pthread_mutex_lock(&pace->lock);
+	a = net_bucket_wait(&pace->frames, now);
+	b = net_bucket_wait(&pace->bytes, now);
+	pthread_mutex_unlock(&pace->lock);
+	if (!a && !b)
+		return true;
+	a = a > b ? a : b;
+	in.it_value = (struct timespec){.tv_sec = a / NS_PER_S, .tv_nsec = a % NS_PER_S};
+	timerfd_settime(timer, 0, &in, NULL);
+	return false;
+}
+
+static void count(struct nic *nic, unsigned direction, size_t bytes)
+{
+	struct nic_pace *pace = &nic->pace[direction];
+
+	stats_add(nic->stats[direction][NIC_FRAMES], 1);
+	stats_add(nic->stats[direction][NIC_BYTES], bytes);
+	if (!__atomic_load_n(&pace->limited, __ATOMIC_ACQUIRE))
+		return;
+	LOCK_SCOPE(&pace->lock);
+	net_bucket_take(&pace->frames, 1);
+	net_bucket_take(&pace->bytes, bytes);
+}
+
+static void drop(struct nic *nic, unsigned direction)
+{
+	stats_add(nic->stats[direction][NIC_DROPPED], 1);
+}
+
+void nic_pace_set(struct nic_pace *pace, const struct nic_rate *frames,
+		  const struct nic_rate *bytes)
+{
+	uint64_t now = now_ns();
+
+	LOCK_SCOPE(&pace->lock);
+	net_bucket_set(&pace->frames, frames->per_s, frames->burst, now);
+	net_bucket_set(&pace->bytes, bytes->per_s, bytes->burst, now);
+	__atomic_store_n(&pace->limited, frames->per_s || bytes->per_s, __ATOMIC_RELEASE);
+}
+
+/* --- to the guest --------------------------------------------------------------------------- */
+
+static bool wanted(struct nic *nic, const uint8_t *frame, size_t len)
+{
+	if (!__atomic_load_n(&nic->link, __ATOMIC_RELAXED))
+		return false;
+	LOCK_SCOPE(&nic->filter_lock);
+	return net_filter_wants(&nic->filter, frame, len);
+}
+
+/* The next frame that the guest is to have; false: there is none now. */
+static bool fetch(struct nic_rx *rx)
+{
+	struct nic *nic = rx->nic;
+
+	/* As many at most as the ring has entries: others want their turn. */
+	for (unsigned i = 0; i < rx->queue->ring.size; i++) {
+		ssize_t len;
+
+		if (!may_go(&nic->pace[NIC_TO_GUEST], rx->timer.fd))
+			return false;
+		len = net_port_receive(nic->port, rx->queue->index / 2, rx->frame, NET_BUFFER_MAX);
+		if (len < 0)
+			return false;
+		if (wanted(nic, rx->frame + NET_HEADER, (size_t)len - NET_HEADER)) {
+			rx->len = (size_t)len;
+			rx->done = 0;
+			return true;
+		}
+	}
+	virtio_kick(rx->queue);
+	return false;
+}
+
+/* Where byte @at of the chain's in part is; NULL beyond its end. */
+static uint8_t *byte_at(const struct virtqueue_chain *chain, size_t at)
+{
+	for (unsigned i = 0; i < chain->n_in; i++) {
+		if (at < chain->in[i].iov_len)
+			return (uint8_t *)chain->in[i].iov_base + at;
+		at -= chain->in[i].iov_len;
+	}
+	return NULL;
+}
+
+/* Moves on by one buffer: 1; 0: there is none; -EPROTO: one that no driver may offer. */
+static int fill_one(struct nic_rx *rx)
+{
+	struct virtio_queue *queue = rx->queue;
+	struct virtqueue_chain chain;
+	size_t n;
+
+	if (virtio_pop(queue, rx->iov, &chain) < 0)
+		return 0;
+	if (chain.n_out || chain.in_bytes < (rx->n_held ? 1 : NET_HEADER)) {
+		virtio_queue_fail(queue, "receive buffer without room");
+		virtqueue_unpop(&queue->ring);
+		return -EPROTO;
+	}
+	if (!rx->n_held) {
+		rx->count[0] = byte_at(&chain, offsetof(struct virtio_net_hdr_v1, num_buffers));
+		rx->count[1] = byte_at(&chain, offsetof(struct virtio_net_hdr_v1, num_buffers) + 1);
+	}
+	n = virtqueue_chain_write(&chain, rx->frame + rx->done, rx->len - rx->done);
+	rx->held[rx->n_held++] = (struct nic_used){chain.head, (uint32_t)n};
+	rx->done += n;
+	return 1;
+}
+
+void nic_rx_drain(struct nic_rx *rx)
+{
+	while (rx->n_held) {
+		rx->n_held--;
+		virtqueue_unpop(&rx->queue->ring);
+	}
+	rx->len = 0;
+}
+
+/* Could the guest ever have room for more of it? */
+static bool hopeless(const struct nic_rx *rx)
+{
+	return rx->done < rx->len &&
+	       (!virtio_negotiated(&rx->nic->virtio, VIRTIO_NET_F_MRG_RXBUF) ||
+		rx->n_held == rx->queue->ring.size || rx->n_held == NIC_MERGE_MAX);
+}
+
+static void hand_over(struct nic_rx *rx)
+{
+	*rx->count[0] = (uint8_t)rx->n_held;
+	*rx->count[1] = (uint8_t)(rx->n_held >> 8);
+	for (unsigned i = 0; i < rx->n_held; i++)
+		virtqueue_push(&rx->queue->ring, rx->held[i].head, rx->held[i].len);
+	rx->n_held = 0;
+}
+
+/* The frame that waits, into buffers: true if it is out of the way. */
+static bool deliver(struct nic_rx *rx)
+{
+	struct nic *nic = rx->nic;
+
+	while (rx->done < rx->len) {
+		int r = fill_one(rx);
+
+		if (r <= 0)
+			return false;
+		if (hopeless(rx)) {
+			nic_rx_drain(rx);
+			drop(nic, NIC_TO_GUEST);
+			return true;
+		}
+	}
+	nic_capture_frame(nic, &(struct iovec){rx->frame, rx->len}, 1, NET_HEADER, NIC_TO_GUEST);
+	count(nic, NIC_TO_GUEST, rx->len - NET_HEADER);
+	hand_over(rx);
+	rx->len = 0;
+	return true;
+}
+
+void nic_receive(struct nic_rx *rx)
+{
+	while (rx->len || fetch(rx)) {
+		if (!deliver(rx) && !virtio_notify_on(rx->queue))
+			break;
+	}
+}
+
+/* --- from the guest --------------------------------------------------------------------------- */
+
+/* False: the driver broke the rules. */
+static bool send_chain(struct nic_tx *tx, struct virtqueue_chain *chain)
+{
+	struct nic *nic = tx->nic;
+	size_t bytes = chain->out_bytes;
+
+	if (chain->n_in || bytes < NET_HEADER) {
+		virtio_queue_fail(tx->queue, "a frame without its header");
+		virtqueue_unpop(&tx->queue->ring);
+		return false;
+	}
+	if (!__atomic_load_n(&nic->link, __ATOMIC_RELAXED) ||
+	    net_port_send(nic->port, tx->queue->index / 2, chain->out, chain->n_out) < 0) {
+		drop(nic, NIC_FROM_GUEST);
+	} else {
+		nic_capture_frame(nic, chain->out, chain->n_out, NET_HEADER, NIC_FROM_GUEST);
+		count(nic, NIC_FROM_GUEST, bytes - NET_HEADER);
+	}
+	virtqueue_push(&tx->queue->ring, chain->head, 0);
+	return true;
+}
+
+void nic_transmit(struct nic_tx *tx)
+{
+	struct nic_pace *pace = &tx->nic->pace[NIC_FROM_GUEST];
+	struct virtqueue_chain chain;
+
+	virtqueue_notify_off(&tx->queue->ring);
+	do {
+		while (may_go(pace, tx->timer.fd) && virtio_pop(tx->queue, tx->iov, &chain) == 0)
+			if (!send_chain(tx, &chain))
+				return;
+	} while (virtio_notify_on(tx->queue) && may_go(pace, tx->timer.fd));
+}

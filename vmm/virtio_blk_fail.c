@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "util/cleanup.h"
 #include "vmm/virtio_blk_int.h"
@@ -44,11 +45,11 @@ static void describe(const struct blk_slot *slot, int error, char *text, size_t 
 	const struct block_req *req = &slot->block;
 
 	if (req->op == BLOCK_FLUSH)
-		snprintf(text, len, "flush: %s", err_name(error));
+		snprintf(text, len, "flush: %s", strerror(-error));
 	else
 		snprintf(text, len, "%s of %llu bytes at %llu: %s", kinds[slot->req.kind],
 			 (unsigned long long)req->bytes, (unsigned long long)req->offset,
-			 err_name(error));
+			 strerror(-error));
 }
 
 bool blk_failed(struct blk_slot *slot, int *result)

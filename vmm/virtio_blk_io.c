@@ -208,6 +208,7 @@ void blk_notify(struct virtio_queue *virtio)
 				virtqueue_unpop(&virtio->ring);
 				break;
 			}
+			stats_add(blk->in_flight, 1);
 			if (r)
 				blk_finish(slot, r, 0);
 			else

@@ -159,18 +159,18 @@ bool machine_file_mode_get(struct machine *m, const char *path, mode_t *mode)
 	return found;
 }
 
-/* The machine's modes with one more or another one; a copy that shares nothing. */
-static int copy_modes(struct machine *m, const char *path, mode_t mode, struct access_file *copy)
+int access_modes_with(const struct file_mode *modes, size_t n, const char *path, mode_t mode,
+		      struct access_file *copy)
 {
 	bool found = false;
 	int r = 0;
 
-	for (size_t i = 0; i < m->n_modes && r == 0; i++) {
-		bool same = strcmp(m->modes[i].path, path) == 0;
+	for (size_t i = 0; i < n && r == 0; i++) {
+		bool same = strcmp(modes[i].path, path) == 0;
 
 		found |= same;
-		r = add_mode(&copy->modes, &copy->n_modes, m->modes[i].path,
-			     same ? mode : m->modes[i].mode);
+		r = add_mode(&copy->modes, &copy->n_modes, modes[i].path,
+			     same ? mode : modes[i].mode);
 	}
 	if (r == 0 && !found)
 		r = copy->n_modes < FILE_MODES_MAX
@@ -189,7 +189,7 @@ int machine_file_mode_set(struct machine *m, const char *path, mode_t mode, stru
 	LOCK_SCOPE(&m->edit);
 	if (!machine_alive(m))
 		return err_set(err, -ENOENT, "the machine is gone");
-	r = copy_modes(m, path, mode & 07777, &copy);
+	r = access_modes_with(m->modes, m->n_modes, path, mode & 07777, &copy);
 	if (r < 0)
 		err_set(err, r, "too many files with modes of their own");
 	if (r == 0)

@@ -18,5 +18,8 @@ void access_format(const char *id, const struct machine_access *access,
 /* 0, -EINVAL, -ENOMEM. Release with access_free() in any case. */
 int access_parse(char *text, struct access_file *file);
 void access_free(struct access_file *file);
+/* These modes with one more or another one, in @copy, which shares nothing. -ENOSPC, -ENOMEM. */
+int access_modes_with(const struct file_mode *modes, size_t n, const char *path, mode_t mode,
+		      struct access_file *copy);
 
 #endif

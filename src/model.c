@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "pool_int.h"
+#include "pools.h"
 #include "disk.h"
 #include "util/cleanup.h"
 #include "util/log.h"
@@ -104,6 +106,31 @@ void tell_job(struct model *model, struct job *job, enum job_news news)
 	}
 }
 
+void tell_pool(struct pool *pool, enum pool_news news, const char *old_name)
+{
+	switch (news) {
+	case POOL_NEWS_ADDED:
+		TELL(pool->model, pool_added, pool);
+		break;
+	case POOL_NEWS_REMOVED:
+		TELL(pool->model, pool_removed, pool);
+		break;
+	case POOL_NEWS_RENAMED:
+		TELL(pool->model, pool_renamed, pool, old_name);
+		break;
+	}
+}
+
+void tell_pool_changed(struct pool *pool, int aspect, const char *name)
+{
+	TELL(pool->model, pool_changed, pool, aspect, name);
+}
+
+void tell_volume_changed(struct volume *volume, int aspect)
+{
+	TELL(volume->pool->model, volume_changed, volume, aspect);
+}
+
 void model_event(struct model *model, struct strbuf *sb)
 {
 	events_write(model->events, sb);
@@ -160,11 +187,25 @@ static int open_parts(struct model *model, struct err *err)
 	if (r < 0)
 		return err_set(err, r, "cannot start: %s", strerror(-r));
 	r = store_load(model, err);
+	if (r == 0)
+		r = pools_open(&model->pools, model, err);
 	if (r == 0) {
 		vmm_recover_all(model);
 		disk_sizes_look(model);
 	}
 	return r;
+}
+
+/* filevisor-nbd in the directory of filevisor-vmm. */
+static char *beside(const char *vmm_path)
+{
+	const char *slash = strrchr(vmm_path, '/');
+	char *path;
+
+	return asprintf(&path, "%.*sfilevisor-nbd", slash ? (int)(slash + 1 - vmm_path) : 0,
+			vmm_path) < 0
+		   ? NULL
+		   : path;
 }
 
 int model_open(struct model **out, const struct model_options *options, struct err *err)
@@ -183,7 +224,8 @@ int model_open(struct model **out, const struct model_options *options, struct e
 	model->state_dir = strdup(options->state_dir);
 	model->run_dir = strdup(options->run_dir);
 	model->vmm_path = strdup(options->vmm_path);
-	if (!model->state_dir || !model->run_dir || !model->vmm_path ||
+	model->nbd_path = options->nbd_path ? strdup(options->nbd_path) : beside(options->vmm_path);
+	if (!model->state_dir || !model->run_dir || !model->vmm_path || !model->nbd_path ||
 	    registry_init(&model->registry) < 0)
 		r = err_set(err, -ENOMEM, "out of memory");
 	else
@@ -231,6 +273,7 @@ void model_close(struct model *model)
 		vmm_loop_close(model->loop);
 	if (model->jobs)
 		jobs_close(model->jobs);
+	pools_close(take_ptr(model->pools));
 	registry_destroy(&model->registry);
 	events_close(model->events);
 	store_close(model);
@@ -239,10 +282,16 @@ void model_close(struct model *model)
 	free(model->state_dir);
 	free(model->run_dir);
 	free(model->vmm_path);
+	free(model->nbd_path);
 	cancel_destroy(&model->stopping);
 	pthread_mutex_destroy(&model->lock);
 	pthread_rwlock_destroy(&model->observer_lock);
 	free(model);
+}
+
+uint64_t model_next_serial(struct model *model)
+{
+	return atomic_fetch_add(&model->last_serial, 1) + 1;
 }
 
 struct timespec model_opened(const struct model *model)

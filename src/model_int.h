@@ -36,6 +36,7 @@
 struct vmm;
 struct vmm_loop;
 struct jobs;
+struct pools;
 struct counters;
 struct opener;
 struct disk_sizes;
@@ -55,13 +56,12 @@ struct registry {
 	struct machine **order; /* by serial; NULL where one went */
 	uint64_t *serials;	/* of these, also of those that went */
 	size_t n_order, cap, n_gone;
-	uint64_t last_serial;
 	size_t count;
 	struct timespec changed;
 };
 
 struct model {
-	char *state_dir, *run_dir, *vmm_path;
+	char *state_dir, *run_dir, *vmm_path, *nbd_path;
 	int state_fd, machines_fd, run_fd, run_machines_fd;
 	int state_lock_fd, run_lock_fd;
 	struct timespec opened;
@@ -69,6 +69,8 @@ struct model {
 	struct events *events;
 	struct jobs *jobs;
 	struct vmm_loop *loop;
+	struct pools *pools;
+	atomic_uint_fast64_t last_serial; /* of machines, pools and volumes */
 	struct opener *opener;
 	struct disk_sizes *disk_sizes;
 
@@ -126,6 +128,8 @@ struct machine {
 /* --- model.c ------------------------------------------------------------------------- */
 
 struct timespec time_now(void);
+/* A number that nothing else of this daemon's life has; each is greater than those before. */
+uint64_t model_next_serial(struct model *model);
 /* A random UUID as text. */
 void model_make_id(char text[ID_TEXT]);
 void outcome_set(struct outcome *o, const char *what, const struct err *err, bool guest);

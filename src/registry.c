@@ -182,7 +182,7 @@ int registry_insert(struct registry *reg, struct machine *m)
 	pthread_rwlock_wrlock(&reg->lock);
 	r = order_room(reg);
 	if (r == 0) {
-		m->serial = ++reg->last_serial;
+		m->serial = model_next_serial(m->model);
 		reg->order[reg->n_order] = m;
 		reg->serials[reg->n_order++] = m->serial;
 		(*find(reg, m->name))->m = machine_get(m);

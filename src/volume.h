@@ -10,6 +10,8 @@
  *   volume_chain_open()   descriptors of it and of what is below it, locked
  *   …                     a VMM gets the descriptors; volume_chain_close() on what is left
  *   volume_use_end()      when the VMM is gone, or where the start failed
+ *
+ * None of these is called under a machine's lock.
  */
 #include "pool.h"
 #include "storage/image.h"

@@ -74,13 +74,13 @@ static int open_checked(const char *path, int flags, bool block)
 	return fd < 0 ? -errno : fd;
 }
 
-int rights_open(const struct rights *rights, const char *path, int flags, bool block)
+int rights_do(const struct rights *rights, int (*fn)(void *arg), void *arg)
 {
 	_cleanup_free_ gid_t *own = NULL;
-	int n, fd;
+	int n, r;
 
 	if (geteuid() != 0 || rights->uid == 0)
-		return open_checked(path, flags, block);
+		return fn(arg);
 	n = getgroups(0, NULL);
 	own = calloc((size_t)(n > 0 ? n : 0) + 1, sizeof(*own));
 	if (!own)
@@ -88,11 +88,31 @@ int rights_open(const struct rights *rights, const char *path, int flags, bool b
 	n = getgroups(n, own);
 	if (n < 0)
 		return -errno;
-	fd = enter(rights);
-	if (fd == 0)
-		fd = open_checked(path, flags, block);
+	r = enter(rights);
+	if (r == 0)
+		r = fn(arg);
 	leave(own, (size_t)n);
-	return fd;
+	return r;
+}
+
+struct open_call {
+	const char *path;
+	int flags;
+	bool block;
+};
+
+static int do_open(void *arg)
+{
+	struct open_call *c = arg;
+
+	return open_checked(c->path, c->flags, c->block);
+}
+
+int rights_open(const struct rights *rights, const char *path, int flags, bool block)
+{
+	struct open_call c = {path, flags, block};
+
+	return rights_do(rights, do_open, &c);
 }
 
 int rights_groups(uid_t uid, gid_t gid, gid_t **groups, size_t *n)

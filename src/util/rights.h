@@ -24,6 +24,13 @@ struct rights {
  */
 int rights_open(const struct rights *rights, const char *path, int flags, bool block);
 
+/*
+ * Calls fn(arg) with his file system identity, on this thread, and returns what it returns; or
+ * -errno where the identity cannot be taken. For what rights_open() does not cover: directories,
+ * new files, names.
+ */
+int rights_do(const struct rights *rights, int (*fn)(void *arg), void *arg);
+
 /* The user's groups as the system's databases say; caller frees. His primary one alone if unknown.
  */
 int rights_groups(uid_t uid, gid_t gid, gid_t **groups, size_t *n);

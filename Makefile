@@ -125,7 +125,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call lib,storage util)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(DAEMON_LIBS) $(VMM_LIBS)
 
 # Fuzzers are whole-program clang builds: instrumentation must reach the code under test.
-FUZZ_LIB_SRC := $(VMM_SRC) $(STORAGE_SRC) $(NET_SRC) $(MODEL_SRC) $(UTIL_SRC)
+FUZZ_LIB_SRC := $(VMM_SRC) $(NBD_SRC) $(STORAGE_SRC) $(NET_SRC) $(MODEL_SRC) $(UTIL_SRC)
 FUZZ_OBJ     := $(patsubst %.c,$(BUILD)/fuzzobj/%.o,$(FUZZ_LIB_SRC))
 FUZZ_CFLAGS  := -std=gnu11 -g -O1 -pthread -fsanitize=address,undefined -fno-sanitize-recover=undefined
 $(BUILD)/fuzzobj/%.o: %.c

@@ -364,10 +364,12 @@ static int result_of(uint32_t error)
 /* The slot that a reply is for, checked; NULL: nonsense. */
 static struct slot *slot_of(struct nbd *n, uint64_t cookie)
 {
-	struct slot *slot = &n->slots[cookie & 0xffff];
+	struct slot *slot;
 
-	if ((cookie & 0xffff) >= SLOTS || slot->state == SLOT_FREE || slot->use != cookie >> 16 ||
-	    slot->replied)
+	if ((cookie & 0xffff) >= SLOTS)
+		return NULL;
+	slot = &n->slots[cookie & 0xffff];
+	if (slot->state == SLOT_FREE || slot->use != cookie >> 16 || slot->replied)
 		return NULL;
 	/* Not sent yet is wrong, but what is being sent may be so without that being noted. */
 	return slot->state == SLOT_SENT || slot->req == n->current ? slot : NULL;

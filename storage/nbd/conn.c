@@ -25,6 +25,8 @@ int conn_error(struct err *err)
 	/* "nbd_aio_notify_read: …" is of no use to a reader */
 	while (strncmp(text, "nbd_", 4) == 0 && strstr(text, ": "))
 		text = strstr(text, ": ") + 2;
+	if (strncmp(text, "gnutls_", strlen("gnutls_")) == 0)
+		return err_set(err, -EPROTO, "TLS: %s", text);
 	return err_set(err, code ? -code : -EIO, "%s", text);
 }
 
@@ -85,6 +87,11 @@ static int asked(void *arg, int *error)
 	return 1;
 }
 
+const char *conn_hint(const struct target *target)
+{
+	return strncmp(target->uri, "nbds", 4) ? "; it may want TLS (nbds://)" : "";
+}
+
 /* Option negotiation: asks for the export, or hears that there is none. */
 static void negotiate(struct conn *conn)
 {
@@ -98,8 +105,8 @@ static void negotiate(struct conn *conn)
 			err_set(&conn->err, -ENOENT, "the server has no export \"%s\"",
 				name ? name : "");
 		else
-			err_set(&conn->err, -conn->refused, "the server refuses export \"%s\": %s",
-				name ? name : "", err_name(conn->refused));
+			err_set(&conn->err, -conn->refused, "the server refuses export \"%s\"%s",
+				name ? name : "", conn_hint(conn->target));
 		free(name);
 		conn->state = CONN_DEAD;
 	} else if (!conn->asked) {
@@ -301,6 +308,8 @@ void conn_close(struct conn *conn)
 	if (conn->nbd) {
 		if (conn->state == CONN_READY && !conn->flying)
 			nbd_aio_disconnect(conn->nbd, 0);
+		else if (nbd_aio_is_negotiating(conn->nbd))
+			nbd_aio_opt_abort(conn->nbd);
 		nbd_close(conn->nbd);
 	}
 	conn->nbd = NULL;

@@ -39,6 +39,8 @@ struct conn {
 
 /* Sets @err to libnbd's last error in this thread; returns the code, never 0. */
 int conn_error(struct err *err);
+/* What to say behind a refusal of the server. */
+const char *conn_hint(const struct target *target);
 /* A handle with what we allow a URI to say; NULL with words. */
 struct nbd_handle *conn_handle(struct err *err);
 

@@ -76,13 +76,14 @@ static bool ask(struct nbd_handle *nbd, struct nbd_export *export)
 	return true;
 }
 
-static int collect(struct nbd_handle *nbd, const char *uri, struct list *list, struct err *err)
+static int collect(struct nbd_handle *nbd, const struct target *target, struct list *list,
+		   struct err *err)
 {
 	nbd_list_callback callback = {.callback = take_name, .user_data = list};
 	_cleanup_free_ char *own = NULL;
 	uint32_t n = 0;
 
-	if (nbd_connect_uri(nbd, uri) < 0)
+	if (nbd_connect_uri(nbd, target->uri) < 0)
 		return conn_error(err);
 	own = nbd_get_export_name(nbd);
 	if (own && own[0]) {
@@ -94,8 +95,11 @@ static int collect(struct nbd_handle *nbd, const char *uri, struct list *list, s
 	if (!nbd_aio_is_negotiating(nbd))
 		return err_set(err, -EOPNOTSUPP, "the server cannot list what it exports");
 	if (nbd_opt_list(nbd, callback) < 0) {
-		conn_error(err);
-		return err_prefix(err, "the server does not list what it exports");
+		int r = conn_error(err);
+
+		return r == -ENOTSUP ? err_set(err, r, "the server does not list what it exports%s",
+					       conn_hint(target))
+				     : r;
 	}
 	for (uint32_t i = 0; i < list->n; i++)
 		if (ask(nbd, &list->exports[i]))
@@ -129,12 +133,14 @@ void list_exports(const struct target *target, int fd)
 	if (nbd && !list.exports)
 		err_set(&err, -ENOMEM, "out of memory");
 	else if (nbd)
-		collect(nbd, target->uri, &list, &err);
+		collect(nbd, target, &list, &err);
 	hello.error = err.code;
 	hello.n_exports = err.code ? 0 : list.n;
 	memcpy(hello.text, err.text, sizeof(hello.text));
 	send_all(fd, &hello, sizeof(hello));
 	send_all(fd, list.exports, hello.n_exports * sizeof(struct nbd_export));
+	if (nbd && nbd_aio_is_negotiating(nbd))
+		nbd_opt_abort(nbd);
 	nbd_close(nbd);
 	free(list.exports);
 }

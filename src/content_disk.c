@@ -30,10 +30,6 @@
 #include "util/msg.h"
 #include "vmm.h"
 
-#pragma weak model_volume_find
-#pragma weak volume_may_use
-#pragma weak volume_put
-#pragma weak volume_content_open
 
 #define ANSWER_MS  60000      /* for one peek */
 #define WINDOW_MAX (1u << 20) /* read at once, where reading goes on from where it was */
@@ -378,15 +374,13 @@ static int open_volume(struct machine *m, const char *source, bool write,
 				.groups = owner->groups,
 				.n_groups = owner->n_groups,
 				.cancel = cancel};
-	struct volume *volume = NULL;
+	_cleanup_volume_ struct volume *volume = NULL;
 	int r = model_volume_find(m->model, source, &volume, err);
 
 	if (r == 0)
 		r = volume_may_use(volume, owner, write, err);
 	if (r == 0)
 		r = volume_content_open(volume, write, &caller, content, err);
-	if (volume)
-		volume_put(volume);
 	return r;
 }
 

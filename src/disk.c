@@ -16,24 +16,6 @@
 #include "util/cleanup.h"
 #include "util/log.h"
 
-#pragma weak model_volume_find
-#pragma weak model_pool_get
-#pragma weak volume_may_use
-#pragma weak volume_use_begin
-#pragma weak volume_use_end
-#pragma weak volume_chain_open
-#pragma weak volume_chain_close
-#pragma weak volume_size
-#pragma weak volume_put
-#pragma weak volume_key_show
-#pragma weak volume_keys
-#pragma weak n_volume_keys
-#pragma weak pool_keys
-#pragma weak n_pool_keys
-#pragma weak pool_key_show
-#pragma weak pool_put
-#pragma weak pool_get
-
 int machine_owner_rights(struct machine *m, struct rights *rights)
 {
 	struct machine_access access;
@@ -56,9 +38,9 @@ static void volume_path(struct model *model, const char *name, struct strbuf *sb
 	_cleanup_strbuf_ struct strbuf type = STRBUF_INIT, source = STRBUF_INIT;
 	char pool_of[POOL_NAME_MAX + 1];
 	int n = disk_source_pool(name);
-	struct pool *pool = NULL;
+	_cleanup_pool_ struct pool *pool = NULL;
 
-	if (n <= 0 || !model_pool_get)
+	if (n <= 0)
 		return;
 	snprintf(pool_of, sizeof(pool_of), "%.*s", n, name);
 	pool = model_pool_get(model, pool_of);
@@ -169,9 +151,7 @@ static int open_volume(struct disk_opened *o, const struct disk *d, const struct
 		       struct err *err)
 {
 	bool write = !d->values.readonly, share = d->values.share;
-	int r = !model_volume_find
-		    ? err_set(err, -EOPNOTSUPP, "no pools")
-		    : model_volume_find(o->m->model, d->values.source, &o->volume, err);
+	int r = model_volume_find(o->m->model, d->values.source, &o->volume, err);
 
 	if (r == 0)
 		r = volume_may_use(o->volume, &asks->owner, write, err);
@@ -194,11 +174,10 @@ void disk_opened_free(struct disk_opened *o)
 {
 	if (!o)
 		return;
-	image_chain_close(&o->chain.images);
+	volume_chain_close(&o->chain);
 	if (o->in_use)
 		volume_use_end(o->m->model, o->m, o->name);
-	if (o->volume)
-		volume_put(o->volume);
+	volume_put(o->volume);
 	free(o);
 }
 
@@ -225,10 +204,9 @@ int disk_open_source(struct machine *m, const struct disk *d, const struct disk_
 static int probe_volume(struct model *model, const char *source, bool write,
 			const struct rights *rights, struct probed_disk *probed, struct err *err)
 {
-	struct volume *volume = NULL;
+	_cleanup_volume_ struct volume *volume = NULL;
 	_cleanup_strbuf_ struct strbuf format = STRBUF_INIT;
-	int r = !model_volume_find ? err_set(err, -EOPNOTSUPP, "no pools")
-				   : model_volume_find(model, source, &volume, err);
+	int r = model_volume_find(model, source, &volume, err);
 
 	if (r == 0)
 		r = volume_may_use(volume, rights, write, err);

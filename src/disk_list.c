@@ -14,9 +14,6 @@
 #include "util/cleanup.h"
 #include "vmm.h"
 
-#pragma weak volume_use_end
-#pragma weak volume_use_recover
-
 static const char *const state_words[] = {
     [VMM_DISK_HAS] = "attached", [VMM_DISK_WAITS] = "waiting", [VMM_DISK_EMPTY] = "ejected"};
 

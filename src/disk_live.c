@@ -20,9 +20,6 @@
 #include "util/log.h"
 #include "vmm.h"
 
-#pragma weak volume_use_end
-#pragma weak volume_use_recover
-
 #define LET_GO_MS 10000 /* for a guest that is asked to */
 #define TAKEN_MS  30000 /* for a VMM that takes it away */
 
@@ -97,6 +94,25 @@ static bool has_volume(struct vmm *vmm, const char *name)
 	return has && has->volume;
 }
 
+/* Its pool is told that the VMM has this volume; nothing where it is none. */
+static void tell_use(struct vmm *vmm, const char *name)
+{
+	_cleanup_free_ char *source = NULL;
+	const struct vmm_has_disk *has;
+	bool write = false, share = false;
+
+	pthread_mutex_lock(&vmm->m->lock);
+	has = vmm_disk_find(vmm, name);
+	if (has && has->volume) {
+		source = strdup(has->source);
+		write = has->written;
+		share = has->share;
+	}
+	pthread_mutex_unlock(&vmm->m->lock);
+	if (source)
+		volume_use_recover(vmm->m->model, source, vmm->m, name, write, share);
+}
+
 /* --- the steps
  * ------------------------------------------------------------------------------------ */
 
@@ -146,12 +162,15 @@ static int change(struct vmm *vmm, const struct disk *d, struct cancel *cancel, 
 		r = vmm_disk_tell(vmm, VMM_DISK_CHANGE, d, o, NULL, NULL, err);
 	if (r == 0)
 		r = set_disk(vmm, d, o, err);
-	if (r < 0)
-		return r;
 	if (o)
 		o->in_use = false;
-	if (had_volume && !(o && o->volume))
+	/* pools know one volume of a disk, and now perhaps that which it has not, or both */
+	if (had_volume || disk_source_pool(d->values.source) > 0) {
 		volume_use_end(vmm->m->model, vmm->m, d->name);
+		tell_use(vmm, d->name);
+	}
+	if (r < 0)
+		return r;
 	show_state(vmm, d->name);
 	disk_event(vmm, o ? "disk-changed" : "disk-ejected", d->name, o ? d->values.source : NULL,
 		   NULL);
@@ -373,24 +392,6 @@ static unsigned names_of(struct vmm *vmm, char names[VMM_DISKS_MAX][DISK_NAME_MA
 	return n;
 }
 
-static void recover_volume(struct vmm *vmm, const char *name)
-{
-	_cleanup_free_ char *source = NULL;
-	const struct vmm_has_disk *has;
-	bool write = false, share = false;
-
-	pthread_mutex_lock(&vmm->m->lock);
-	has = vmm_disk_find(vmm, name);
-	if (has && has->volume) {
-		source = strdup(has->source);
-		write = has->written;
-		share = has->share;
-	}
-	pthread_mutex_unlock(&vmm->m->lock);
-	if (source)
-		volume_use_recover(vmm->m->model, source, vmm->m, name, write, share);
-}
-
 /* Limits are told to each once more: one that it has not is known by that. */
 void disks_recover(struct vmm *vmm)
 {
@@ -403,7 +404,7 @@ void disks_recover(struct vmm *vmm)
 		const struct disk *d = definition_disk(def, names[i]);
 		struct err err = ERR_INIT;
 
-		recover_volume(vmm, names[i]);
+		tell_use(vmm, names[i]);
 		if (d && r != -ETIMEDOUT)
 			r = set_limits(vmm, d, VMM_QUERY_MS, &err);
 		if (r == -ENOENT)

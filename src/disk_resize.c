@@ -8,12 +8,6 @@
 #include "util/cleanup.h"
 #include "vmm.h"
 
-#pragma weak model_volume_find
-#pragma weak volume_may_use
-#pragma weak volume_size
-#pragma weak volume_put
-#pragma weak volume_command_run
-
 /* The machine's VMM if it has the disk, and how large that is now. */
 static struct vmm *vmm_with(struct machine *m, const char *name, uint64_t *bytes)
 {
@@ -93,7 +87,7 @@ static int resize_volume(struct model *model, const char *source, uint64_t bytes
 			 const struct caller *caller, struct err *err)
 {
 	struct rights rights = {caller->uid, caller->gid, caller->groups, caller->n_groups};
-	struct volume *volume = NULL;
+	_cleanup_volume_ struct volume *volume = NULL;
 	char line[64];
 	int r = model_volume_find(model, source, &volume, err);
 
@@ -106,7 +100,6 @@ static int resize_volume(struct model *model, const char *source, uint64_t bytes
 		 shrink ? " shrink" : "");
 	if (r == 0)
 		r = volume_command_run(volume, line, caller, err);
-	volume_put(volume);
 	return r;
 }
 

@@ -19,8 +19,6 @@
 #include "util/log.h"
 #include "vmm.h"
 
-#pragma weak volume_use_end
-
 #define VMM_LOG_MAX    (1u << 20)
 #define DISK_FAILED_MS 500 /* between two that are told of */
 

@@ -118,6 +118,12 @@ void queue_submit(struct block_queue *queue, struct queue_io *io);
 void queue_post(struct block_queue *queue, struct queue_io *io, int result);
 /* True for queues of block_queue_new_sync(): there a submit may wait. */
 bool block_queue_may_wait(const struct block_queue *queue);
+/*
+ * For queues that may wait: completes the ios that are carried out, calling no done() of
+ * requests. Whoever is about to wait on another queue of the same thread calls it, lest that
+ * waits for one of these (at the gate of a direct file).
+ */
+void queue_settle(struct block_queue *queue);
 /* Carries @io out in the calling thread: bytes moved, 0, or -errno. */
 int queue_io_perform(const struct queue_io *io);
 

@@ -109,6 +109,25 @@ static struct io_list take_list(struct io_list *from)
 	return list;
 }
 
+static struct io_list take_posted(struct block_queue *queue)
+{
+	LOCK_SCOPE(&queue->lock);
+	consume_locked(queue);
+	return take_list(&queue->posted);
+}
+
+void queue_settle(struct block_queue *queue)
+{
+	struct io_list posted, ready;
+
+	do {
+		posted = take_posted(queue);
+		ready = take_list(&queue->ready);
+		run_list(&posted);
+		run_list(&ready);
+	} while (posted.first || ready.first);
+}
+
 static unsigned run_finished(struct block_queue *queue)
 {
 	struct block_req *req = queue->finished, *next;
@@ -132,10 +151,7 @@ unsigned block_queue_run(struct block_queue *queue)
 	/* First, as it may use up the count in event_fd: what was posted is looked for after that.
 	 */
 	queue->engine->reap(queue);
-	pthread_mutex_lock(&queue->lock);
-	consume_locked(queue);
-	list = take_list(&queue->posted);
-	pthread_mutex_unlock(&queue->lock);
+	list = take_posted(queue);
 	run_list(&list);
 	list = take_list(&queue->ready);
 	run_list(&list);

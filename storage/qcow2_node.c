@@ -205,10 +205,13 @@ static void node_submit(struct block *block, struct block_req *req)
 	if (req->op == BLOCK_FLUSH && fast_flush(q, req))
 		return;
 	*(void **)block_req_room(req) = NULL;
-	if (q->workers && !block_queue_may_wait(req->queue))
+	if (q->workers && !block_queue_may_wait(req->queue)) {
 		qcow2_workers_run(q->workers, req);
-	else
-		block_req_end(req, run_slow(q, req));
+		return;
+	}
+	if (block_queue_may_wait(req->queue))
+		queue_settle(req->queue);
+	block_req_end(req, run_slow(q, req));
 }
 
 static void node_cancel(struct block *block, struct block_req *req)

@@ -67,6 +67,8 @@ void answer_end(struct call *c, int r)
 	}
 	if (!c->deferred)
 		return;
+	if (c->closes)
+		closing_end(&c->fs->closings, &c->closing);
 	node_put(c->node);
 	node_put(c->node2);
 	free((char *)c->name);
@@ -99,6 +101,8 @@ static void run_deferred(struct work *w)
 {
 	struct call *c = (struct call *)w;
 
+	if (c->after_closings)
+		closings_wait(&c->fs->closings);
 	c->run(c);
 }
 
@@ -198,6 +202,8 @@ void call_defer(struct call *c, void (*run)(struct call *c), enum work_class cla
 	fuse_req_interrupt_func(d->req, on_interrupt, d);
 	if (class == WORK_STORAGE)
 		cancel_set_wake(&d->cancel, answer_early, d);
+	if (d->closes)
+		closing_begin(&d->fs->closings, &d->closing);
 	r = -ENOMEM;
 	if ((!c->name || d->name) && (!c->name2 || d->name2) && (!c->data || d->data))
 		r = crew_submit(d->fs->crew, &d->work);

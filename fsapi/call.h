@@ -32,14 +32,17 @@ struct call {
 	mode_t mode;
 	struct stat st;
 	struct fuse_file_info fi;
-	bool owns_handle; /* until it is answered */
-	bool resizes;	  /* setattr: to st.st_size */
+	bool owns_handle;    /* until it is answered */
+	bool resizes;	     /* setattr: to st.st_size */
+	bool closes;	     /* release of an image */
+	bool after_closings; /* begins when what was closed before is closed (closing.c) */
 
 	void (*run)(struct call *c); /* deferred */
 	struct caller caller;
 	struct cancel cancel;  /* an interrupt requests it */
 	struct cancel storage; /* WORK_STORAGE: what its work is given */
 	struct interrupted interrupted;
+	struct closing closing;
 	bool deferred;
 	bool holds_handle; /* a reference, until it is done */
 	bool answered;	   /* before it was done; cancel.lock */

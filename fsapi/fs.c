@@ -40,6 +40,7 @@ int fs_new(struct fsapi **out, struct model *model)
 	fs->gid = getegid();
 	pthread_mutex_init(&fs->lock, NULL);
 	pthread_mutex_init(&fs->handles_lock, NULL);
+	closings_init(&fs->closings);
 	fs->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = fs->stop_fd < 0 ? -errno : make_root(fs);
 	if (r == 0)
@@ -67,6 +68,7 @@ void fs_free(struct fsapi *fs)
 	free(fs->mountpoint);
 	if (fs->stop_fd >= 0)
 		close(fs->stop_fd);
+	closings_destroy(&fs->closings);
 	pthread_mutex_destroy(&fs->handles_lock);
 	pthread_mutex_destroy(&fs->lock);
 	free(fs);

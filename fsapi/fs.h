@@ -463,6 +463,25 @@ bool intent_creates(struct node *n, pid_t pid);
 /* Whether, besides, it waits in a system call that does so. */
 bool intent_hides(struct node *n, pid_t pid);
 
+/* --- images that are being closed (closing.c) ----------------------------------------- */
+
+struct closing { /* part of the call that closes */
+	uint64_t number, since_ns;
+	struct closing *next;
+};
+struct closings {
+	pthread_mutex_t lock; /* guards what follows */
+	pthread_cond_t ended;
+	uint64_t begun;
+	struct closing *first;
+};
+void closings_init(struct closings *cs);
+void closings_destroy(struct closings *cs);
+void closing_begin(struct closings *cs, struct closing *c);
+void closing_end(struct closings *cs, struct closing *c);
+/* Until those that have begun are done, or take long. */
+void closings_wait(struct closings *cs);
+
 /* --- clients' signals (signals.c) ------------------------------------------------------------ */
 
 struct signals;
@@ -601,6 +620,7 @@ struct fsapi {
 	pthread_mutex_t handles_lock;
 	struct handle *handles; /* open: whatever the kernel has not released at the end */
 
+	struct closings closings;
 	struct crew *crew;
 	struct signals *signals;
 	struct notifier *notifier;

@@ -386,6 +386,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		node_put(ghost);
 		return;
 	}
+	c.after_closings = true;
 	r = call_may(&c, c.node, W_OK | X_OK);
 	if (r < 0)
 		answer_err(&c, r);

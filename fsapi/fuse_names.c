@@ -278,6 +278,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		answer_err(&c, -ENOMEM);
 	} else if (n->row->kind->storage) {
 		c.owns_handle = true;
+		c.after_closings = true;
 		call_defer(&c, run_create, WORK_STORAGE);
 	} else {
 		run_create(&c);

@@ -213,6 +213,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		answer_err(&c, -ENOMEM);
 	} else if (c.node->row->flags & ROW_SLOW) {
 		c.owns_handle = true;
+		c.after_closings = c.node->row->kind->storage;
 		call_defer(&c, run_open, class_of(c.node));
 	} else {
 		run_open(&c);
@@ -291,6 +292,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	c.node = c.handle->node;
 	if (c.node->row->kind->storage || (c.node->row->kind->flush && has_data(c.handle))) {
 		c.owns_handle = true;
+		c.closes = c.node->row->kind->storage;
 		call_defer(&c, run_release, class_of(c.node));
 		return;
 	}
@@ -373,6 +375,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	c.data = buf;
 	c.caller = call_caller(&c);
 	kind = c.node->row->kind;
+	c.after_closings = !kind->storage;
 	if (kind == &kind_document)
 		note_writer(&c);
 	if (!kind->write || !c.handle->writable)

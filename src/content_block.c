@@ -5,6 +5,7 @@
  * are kept; nothing is locked while storage works, but for changes of the size.
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@ struct content_block {
 	struct block *block;
 	struct content_block_params params;
 	pthread_rwlock_t size_lock; /* written while the size changes */
+	atomic_uint_fast64_t end;   /* as it is shown; the node may be larger meanwhile */
 	pthread_mutex_t lock;	    /* guards what follows */
 	struct block_queue *kept[QUEUES_KEPT];
 	unsigned n_kept;
@@ -60,6 +62,11 @@ static void note_written(struct content_block *c)
 
 static uint64_t size_of(struct content_block *c)
 {
+	return atomic_load(&c->end);
+}
+
+static uint64_t node_size(struct content_block *c)
+{
 	struct block_info info;
 
 	block_info_get(c->block, &info);
@@ -98,11 +105,14 @@ static ssize_t read_some(struct content *content, void *buf, size_t len, uint64_
 
 static int grow(struct content_block *c, uint64_t wanted)
 {
+	uint64_t end = (wanted + 511) / 512 * 512, step = c->params.step_bytes;
 	int r = 0;
 
 	pthread_rwlock_wrlock(&c->size_lock);
-	if (wanted > size_of(c))
-		r = block_resize(c->block, (wanted + 511) / 512 * 512, NULL);
+	if (end > node_size(c))
+		r = block_resize(c->block, step ? (end + step - 1) / step * step : end, NULL);
+	if (r == 0 && end > size_of(c))
+		atomic_store(&c->end, end);
 	pthread_rwlock_unlock(&c->size_lock);
 	return r;
 }
@@ -175,7 +185,7 @@ static int resize(struct content *content, uint64_t wanted)
 		return zero_range(content, 0, UINT64_MAX, true);
 	if (wanted <= size_of(c))
 		return 0;
-	if (!c->params.may_grow || wanted > INT64_MAX)
+	if (!(c->params.may_grow || c->params.may_resize) || wanted > INT64_MAX)
 		return -ENOSPC;
 	note_written(c);
 	return grow(c, wanted);
@@ -234,8 +244,12 @@ static int64_t seek(struct content *content, int64_t offset, int whence)
 static int close_block(struct content *content)
 {
 	struct content_block *c = of(content);
-	int r = flush(content);
+	int r = 0;
 
+	if (c->params.write && node_size(c) > size_of(c))
+		r = block_resize(c->block, size_of(c), NULL);
+	if (r == 0)
+		r = flush(content);
 	for (unsigned i = 0; i < c->n_kept; i++)
 		block_queue_free(c->kept[i]);
 	block_close(c->block);
@@ -272,6 +286,7 @@ int content_block_open(struct content **content, struct block *block,
 	c->content.ops = &block_ops;
 	c->block = block;
 	c->params = *params;
+	atomic_init(&c->end, node_size(c));
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_rwlock_init(&c->size_lock, NULL);
 	*content = &c->content;

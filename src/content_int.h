@@ -26,7 +26,9 @@ struct content {
 
 struct content_block_params {
 	bool write;
-	bool may_grow; /* content_resize() beyond the end, and writes there */
+	bool may_grow;	     /* by writes beyond the end, and by content_resize() */
+	bool may_resize;     /* by content_resize() only */
+	uint64_t step_bytes; /* how much at once, given back at the end; 0: just what is needed */
 	/* NULL, or called last when it is closed; @written: whether anything was. */
 	void (*closed)(void *arg, bool written);
 	void *arg;

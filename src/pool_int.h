@@ -244,6 +244,12 @@ const struct volume_use *volume_used(struct volume *volume, bool any);
  */
 int volume_claim(struct volume *volume, const char *op, struct err *err);
 void volume_unclaim(struct volume *volume);
+/*
+ * Under pool.lock, which it may let go of: waits a moment for contents that are about to
+ * be closed (close(2) does not wait for that). -EBUSY with words where they are not. @all:
+ * those that read, too.
+ */
+int volume_await_closed(struct volume *volume, bool all, struct err *err);
 /* Looks at its file now, after a change. Not under a lock. */
 int volume_look_now(struct volume *volume, struct cancel *cancel, struct err *err);
 void volume_event(struct volume *volume, const char *kind, const struct caller *caller);

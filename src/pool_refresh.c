@@ -297,7 +297,7 @@ static void drop_missing(struct pool *pool, const struct storage_list *list)
 			struct storage_entry key;
 
 			strcpy(key.name, v->meta.name);
-			if (!v->meta.unmade &&
+			if (!v->meta.unmade && !v->op &&
 			    !bsearch(&key, sorted, n, sizeof(key), entry_by_name))
 				goes(pool, v);
 		}
@@ -348,7 +348,7 @@ static bool merge(struct pool *pool, struct refresh *f)
 
 		if (!v)
 			v = comes(pool, e);
-		if (!v)
+		if (!v || v->op) /* what changes it looks at it itself */
 			continue;
 		changed |= learn(&v->meta, e, &f->found[i]);
 		volume_seen(v, e, f->found[i].looked ? &f->found[i].look : NULL);

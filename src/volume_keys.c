@@ -108,8 +108,12 @@ void values_to_create(const struct volume_values *values, struct image_create *c
 	*create = (struct image_create){.format = (enum image_format)values->format,
 					.bytes = values->size,
 					.prealloc = (enum image_prealloc)values->prealloc};
-	if (values->format != IMAGE_QCOW2)
+	if (values->format != IMAGE_QCOW2) {
+		/* a wish that may come before that for the format */
+		if (create->prealloc == IMAGE_PREALLOC_METADATA)
+			create->prealloc = IMAGE_PREALLOC_OFF;
 		return;
+	}
 	create->version = (uint32_t)values->version;
 	create->cluster_bytes = (uint32_t)values->cluster_size;
 	create->refcount_bits = (uint32_t)values->refcount_bits;

@@ -7,6 +7,8 @@
 #include "pool_int.h"
 #include "util/cleanup.h"
 
+#define CLOSE_WAIT_MS 2000
+
 /* --- who may ---------------------------------------------------------------------------------- */
 
 static bool in_group(const struct rights *who, gid_t gid)
@@ -119,11 +121,10 @@ static int may_begin(struct volume *v, const struct machine *m, const char *disk
 	if (v->op)
 		return err_set(err, -EBUSY, "%s of the volume %s is under way", v->op,
 			       v->meta.name);
-	if (v->writer && !share)
-		return err_set(err, -EBUSY, "the image of the volume %s is open for writing",
-			       v->meta.name);
-	if (v->n_readers && write && !share)
-		return err_set(err, -EBUSY, "the image of the volume %s is being read",
+	if (!share && volume_await_closed(v, write, err) < 0)
+		return err_prefix(err, "the volume %s", v->meta.name);
+	if (v->op)
+		return err_set(err, -EBUSY, "%s of the volume %s is under way", v->op,
 			       v->meta.name);
 	if (write && v->entry.readonly)
 		return err_set(err, -EROFS, "the volume %s can only be read", v->meta.name);
@@ -259,7 +260,7 @@ void volume_use_recover(struct model *model, const char *name, struct machine *m
 {
 	_cleanup_pool_ struct pool *pool = NULL;
 	char pool_part[POOL_NAME_MAX + 1];
-	struct volume_use *use;
+	struct volume_use *use, *old;
 	struct volume *v;
 	const char *rest;
 
@@ -268,11 +269,14 @@ void volume_use_recover(struct model *model, const char *name, struct machine *m
 	use = use_new(rest, m, disk, write, share);
 	if (!use)
 		return;
-	LOCK_SCOPE(&pool->lock);
+	pthread_mutex_lock(&pool->lock);
+	old = cut_use(pool, m, disk);
 	add_use(pool, use);
 	v = pool_find_volume(pool, rest);
 	if (v)
 		show_use(v);
+	pthread_mutex_unlock(&pool->lock);
+	use_free(old);
 }
 
 void volume_use_end(struct model *model, struct machine *m, const char *disk)
@@ -322,9 +326,23 @@ void volume_users_show(struct volume *v, struct strbuf *sb)
 /* --- commands
  * ----------------------------------------------------------------------------------------- */
 
+int volume_await_closed(struct volume *v, bool all, struct err *err)
+{
+	struct timespec deadline = deadline_in_ms(CLOSE_WAIT_MS);
+	int r = 0;
+
+	while (r == 0 && (v->writer || (all && v->n_readers)))
+		r = pthread_cond_timedwait(&v->pool->cond, &v->pool->lock, &deadline);
+	if (v->writer || (all && v->n_readers))
+		return err_set(err, -EBUSY, "its image is open for %s",
+			       v->writer ? "writing" : "reading");
+	return v->alive ? 0 : err_set(err, -ENOENT, "the volume is gone");
+}
+
 int volume_claim(struct volume *v, const char *op, struct err *err)
 {
 	const struct volume_use *use;
+	int r;
 
 	LOCK_SCOPE(&v->pool->lock);
 	if (!v->alive)
@@ -334,9 +352,14 @@ int volume_claim(struct volume *v, const char *op, struct err *err)
 	use = volume_used(v, true);
 	if (use)
 		return used_by(use, err);
-	if (v->writer || v->n_readers)
-		return err_set(err, -EBUSY, "its image is open for %s",
-			       v->writer ? "writing" : "reading");
+	r = volume_await_closed(v, true, err);
+	if (r < 0)
+		return r;
+	use = volume_used(v, true);
+	if (use)
+		return used_by(use, err);
+	if (v->op)
+		return err_set(err, -EBUSY, "another command: %s is under way", v->op);
 	v->op = op;
 	return 0;
 }

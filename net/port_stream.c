@@ -124,6 +124,8 @@ static int stream_send(struct net_port *port, unsigned queue, const struct iovec
 /* More of what the other end sent: -EAGAIN, -EPIPE. */
 static int get_more(struct stream *s)
 {
+	struct iovec room;
+	struct msghdr msg = {.msg_iov = &room, .msg_iovlen = 1};
 	ssize_t r;
 
 	if (s->in_at) {
@@ -131,9 +133,9 @@ static int get_more(struct stream *s)
 		s->in_len -= s->in_at;
 		s->in_at = 0;
 	}
+	room = (struct iovec){s->in + s->in_len, sizeof(s->in) - s->in_len};
 	do
-		r = recv(s->port.fds[0], s->in + s->in_len, sizeof(s->in) - s->in_len,
-			 MSG_DONTWAIT);
+		r = recvmsg(s->port.fds[0], &msg, MSG_DONTWAIT);
 	while (r < 0 && errno == EINTR);
 	if (r < 0 && errno == EAGAIN)
 		return -EAGAIN;

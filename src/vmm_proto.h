@@ -72,6 +72,12 @@ enum vmm_msg_type {
 			      a SEQPACKET socket for struct vmm_peek; reply: struct
 			      vmm_snapshot_info, memfd for the data. Ends when the socket is closed
 			    */
+	/* Network cards */
+	VMM_NIC =
+	    48, /* struct vmm_nic; queues of a tap, or a stream socket: adds a card, before RUN */
+	VMM_NIC_SET,	 /* struct vmm_nic_set: link and limits of a card, now */
+	VMM_NIC_CAPTURE, /* struct vmm_nic_capture; a file (O_APPEND): frames go there as pcapng;
+			    none: no more */
 	/* events */
 	VMM_EV_STATE = 64, /* struct vmm_status: the state changed */
 	VMM_EV_CONSOLE,	   /* uint64_t: bytes printed so far in this VMM's life; coalesced */
@@ -243,6 +249,40 @@ struct vmm_peek {
 struct vmm_snapshot_info {
 	uint64_t bytes;	     /* of the disk */
 	uint64_t room_bytes; /* size of the memfd */
+};
+
+#define VMM_NICS_MAX	   8
+#define VMM_NIC_QUEUES_MAX 8
+
+enum vmm_nic_kind {
+	VMM_NIC_TAP, /* IFF_TAP | IFF_NO_PI | IFF_VNET_HDR; a descriptor for each pair of queues */
+	VMM_NIC_STREAM, /* a stream socket, each frame after its length (32 bits, big endian) */
+};
+
+struct vmm_nic_limits {
+	struct vmm_rate packets[2]; /* to the guest, from the guest */
+	struct vmm_rate bytes[2];
+};
+
+struct vmm_nic {
+	char name[VMM_NAME_MAX];
+	uint8_t mac[6];
+	uint16_t mtu;  /* 0: the guest is told none; else 68 … 65521 */
+	uint32_t kind; /* enum vmm_nic_kind */
+	uint32_t link; /* 1: the cable is in */
+	struct vmm_nic_limits limits;
+};
+
+struct vmm_nic_set {
+	char name[VMM_NAME_MAX];
+	uint32_t link;
+	uint32_t reserved;
+	struct vmm_nic_limits limits;
+};
+
+struct vmm_nic_capture {
+	char name[VMM_NAME_MAX];
+	uint64_t limit_bytes; /* of the file; frames beyond are not written */
 };
 
 struct vmm_console {

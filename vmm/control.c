@@ -442,6 +442,7 @@ static void teardown(struct control *c)
 		console_flush(c->console);
 	console_free(c->console);
 	control_disks_close(c);
+	control_nics_close(c);
 	io_pool_free(c->io_pool);
 	memory_free(&c->memory);
 	stats_free(c->stats);

@@ -96,6 +96,8 @@ void control_flush(struct control *c);
 void control_disk_drop_layers(struct control *c);
 /* Those too, and all disks: the machine is gone. */
 void control_disks_close(struct control *c);
+/* The same for network cards (control_nic.c). */
+void control_nics_close(struct control *c);
 /* Something may have happened to them: jobs that are over, failures, readers that are gone. */
 void control_disks_look(struct control *c);
 /* The guest may have let go of some (control_hotplug.c). */

@@ -74,4 +74,11 @@ int control_hotplug_attach(struct control *c, struct request *req, struct reply 
 int control_hotplug_detach(struct control *c, struct request *req, struct reply *reply,
 			   struct err *err);
 
+/* --- network cards (control_nic.c) ------------------------------------------------------------ */
+
+int control_nic_add(struct control *c, struct request *req, struct reply *reply, struct err *err);
+int control_nic_set(struct control *c, struct request *req, struct reply *reply, struct err *err);
+int control_nic_capture(struct control *c, struct request *req, struct reply *reply,
+			struct err *err);
+
 #endif

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
@@ -45,6 +46,11 @@ static const struct {
     {SYS_ioctl, 1, UINT32_MAX, BLKPBSZGET, "the same"},
     {SYS_ioctl, 1, UINT32_MAX, TCGETS, "a new pty of the console"},
     {SYS_ioctl, 1, UINT32_MAX, TCSETS, "the same: made raw"},
+    {SYS_ioctl, 1, UINT32_MAX, (uint32_t)TUNSETOFFLOAD, "what a guest takes off a tap's hands"},
+    {SYS_ioctl, 1, UINT32_MAX, (uint32_t)TUNSETQUEUE, "how many queues of a tap a guest uses"},
+    {SYS_ioctl, 1, UINT32_MAX, (uint32_t)TUNGETFEATURES, "a tap, when a reset opens it anew"},
+    {SYS_ioctl, 1, UINT32_MAX, (uint32_t)TUNSETVNETHDRSZ, "the same"},
+    {SYS_ioctl, 1, UINT32_MAX, (uint32_t)TUNSETVNETLE, "the same"},
     {SYS_mmap, 2, PROT_EXEC, 0, "vcpus, stacks and memory of a reset; never code"},
     {SYS_mprotect, 2, PROT_EXEC, 0, "guard pages of stacks, the heap; never code"},
     {SYS_clone, 0,

@@ -27,8 +27,6 @@ struct disk;
 struct io_pool;
 struct nic_config;
 
-#define VM_NICS_MAX 8
-
 /* What the daemon asked for. Descriptors belong to this and stay open over resets. */
 struct vm_config {
 	char name[VMM_NAME_MAX];
@@ -42,8 +40,8 @@ struct vm_config {
 	int kernel_fd;
 	int initrd_fd; /* -1: none */
 	char cmdline[VMM_CMDLINE_MAX];
-	struct disk *disks[VMM_DISKS_MAX];    /* disk.h; NULL: none in that place */
-	struct nic_config *nics[VM_NICS_MAX]; /* virtio_net.h; the first n_nics of them */
+	struct disk *disks[VMM_DISKS_MAX];     /* disk.h; NULL: none in that place */
+	struct nic_config *nics[VMM_NICS_MAX]; /* virtio_net.h; the first n_nics of them */
 	unsigned n_nics;
 };
 

@@ -6,6 +6,7 @@
  *	  --vmm PROGRAM   filevisor-vmm (else beside this program's build)
  *	  --initrd FILE   --cmdline TEXT   --cpus N   --memory MIB   --queues N
  *	  --disk [ro:|qcow2:|none:|writethrough:|unsafe:|report:|pause:|ignore:]…FILE
+ *	  --tap INTERFACE its network card is nic0 on this tap
  *	  --hugepages     --on-reboot|--on-poweroff|--on-crash stop|restart
  *	  --uid N         whom the VMM becomes when root
  *	  --log FILE      console goes there (else to a temporary file)
@@ -18,8 +19,9 @@
  * The console goes to stdout. Lines of stdin beginning with '!' are commands: !pause !resume !reset
  * !regs N !power !input TEXT !stats !reconnect !memory FILE !sleep MS !quit, !attach NAME
  *[WORD:]…FILE, !detach NAME, !take NAME (by force), !resize NAME BYTES; and, waiting for it, !disk
- *NAME attached or detached, !console TEXT; others are typed. Events are shown on stderr. Exit
- *status: 0 powered off, reached TEXT or quit; 3 reboot, 4 crash, 5 fault, 6 time, 1 for errors.
+ *NAME attached or detached, !console TEXT; !link 0|1, !capture [FILE]; others are typed. Events are
+ *shown on stderr. Exit status: 0 powered off, reached TEXT or quit; 3 reboot, 4 crash, 5 fault, 6
+ *time, 1 for errors.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,13 +45,14 @@
 
 #include "src/vmm_proto.h"
 #include "storage/image.h"
+#include "tests/tools/vmm_nic.h"
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "util/msg.h"
 
 struct run {
 	/* asked for */
-	const char *vmm, *kernel, *initrd, *cmdline, *until, *log_path;
+	const char *vmm, *kernel, *initrd, *cmdline, *until, *log_path, *tap;
 	const char *disks[VMM_DISKS_MAX];
 	unsigned n_disks, cpus, on_reboot, on_poweroff, on_crash, uid, malformed, queues, timeout_s;
 	uint64_t memory_mib;
@@ -391,6 +394,38 @@ static void send_disks(struct run *r)
 	}
 }
 
+static void send_nic(struct run *r)
+{
+	struct vmm_nic nic = nic_card();
+	int fd;
+
+	if (!r->tap)
+		return;
+	fd = nic_tap(r->tap);
+	if (fd < 0)
+		die("tap %s: %s", r->tap, strerror(-fd));
+	must(r, VMM_NIC, &nic, sizeof(nic), &fd, 1);
+	close(fd);
+}
+
+static void set_link(struct run *r, const char *up)
+{
+	struct vmm_nic_set set = {.name = "nic0", .link = *up == '1'};
+
+	ask(r, VMM_NIC_SET, &set, sizeof(set), NULL, 0, NULL, NULL, NULL);
+}
+
+/* Frames go to the file from now on; to none where @path is empty. */
+static void capture(struct run *r, const char *path)
+{
+	struct vmm_nic_capture m = {.name = "nic0", .limit_bytes = 1 << 20};
+	int fd = *path ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
+
+	ask(r, VMM_NIC_CAPTURE, &m, sizeof(m), &fd, fd >= 0, NULL, NULL, NULL);
+	if (fd >= 0)
+		close(fd);
+}
+
 static void send_console(struct run *r)
 {
 	struct vmm_console console = {.log_limit_bytes = 1ull << 30};
@@ -437,6 +472,7 @@ static void start(struct run *r)
 		send_file(r, VMM_INITRD, r->initrd);
 	must(r, VMM_CMDLINE, r->cmdline, strlen(r->cmdline) + 1, NULL, 0);
 	send_disks(r);
+	send_nic(r);
 	send_console(r);
 	mark(r, "KERNEL … CONSOLE");
 	if (ask(r, VMM_RUN, NULL, 0, NULL, 0, NULL, fds, &n) < 0)
@@ -631,6 +667,10 @@ static bool command(struct run *r, char *line)
 		detach(r, line + 6, true);
 	else if (strncmp(line, "!resize ", 8) == 0)
 		resize(r, line + 8);
+	else if (strncmp(line, "!link ", 6) == 0)
+		set_link(r, line + 6);
+	else if (strncmp(line, "!capture", 8) == 0)
+		capture(r, line + 8 + strspn(line + 8, " "));
 	else if (strncmp(line, "!disk ", 6) == 0)
 		wait_for(r, line + 6, false);
 	else if (strncmp(line, "!console ", 9) == 0)
@@ -717,6 +757,7 @@ static const struct {
     {"initrd", TEXT, FIELD(initrd)},
     {"cmdline", TEXT, FIELD(cmdline)},
     {"disk", DISK, 0},
+    {"tap", TEXT, FIELD(tap)},
     {"queues", NUMBER, FIELD(queues)},
     {"cpus", NUMBER, FIELD(cpus)},
     {"memory", NUMBER64, FIELD(memory_mib)},

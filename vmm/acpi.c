@@ -284,7 +284,7 @@ static void write_rsdp(uint8_t *p, uint32_t xsdt)
 	p[32] = checksum(p, RSDP_BYTES);
 }
 
-int acpi_write(const struct gmem *mem, unsigned cpus, struct err *err)
+int acpi_write(const struct gmem *mem, unsigned cpus, uint32_t slots, struct err *err)
 {
 	uint8_t *at = gmem_ptr(mem, LAYOUT_ACPI, TABLES_END - LAYOUT_ACPI);
 	struct tables t = {
@@ -292,6 +292,7 @@ int acpi_write(const struct gmem *mem, unsigned cpus, struct err *err)
 	    .gpa = LAYOUT_ACPI,
 	    .mem = mem,
 	    .cpus = cpus,
+	    .slots = slots,
 	};
 	uint32_t roots[3], dsdt, xsdt;
 	size_t xsdt_at;

@@ -11,6 +11,7 @@ struct tables {
 	uint32_t gpa;
 	const struct gmem *mem;
 	unsigned cpus;
+	uint32_t slots; /* that can be plugged hot */
 };
 
 /* \_SB.PCI0 (§6.2, §6.4; PCI Firmware 3.2 §4) and, in it, what handles hotplug. */

@@ -85,13 +85,15 @@ static void add_slot(struct aml *out, unsigned slot)
 }
 
 /* If (Local & bit) { Notify(slot, what) }, for each slot. */
-static void notify_slots(struct aml *out, unsigned local, unsigned what)
+static void notify_slots(struct aml *out, uint32_t slots, unsigned local, unsigned what)
 {
 	size_t any = aml_if(out), one;
 	char name[5];
 
 	aml_local(out, local);
-	for (unsigned slot = HOTPLUG_FIRST_SLOT; slot < LAYOUT_PCI_SLOTS; slot++) {
+	for (unsigned slot = 0; slot < LAYOUT_PCI_SLOTS; slot++) {
+		if (!(slots >> slot & 1))
+			continue;
 		one = aml_if(out);
 		aml_op(out, AML_AND);
 		aml_local(out, local);
@@ -116,8 +118,9 @@ static void add_hotplug(struct tables *t)
 	aml_field_unit(out, "HPAS", 32);
 	aml_field_unit(out, "HPEJ", 32);
 	aml_end(out, field);
-	for (unsigned slot = HOTPLUG_FIRST_SLOT; slot < LAYOUT_PCI_SLOTS; slot++)
-		add_slot(out, slot);
+	for (unsigned slot = 0; slot < LAYOUT_PCI_SLOTS; slot++)
+		if (t->slots >> slot & 1)
+			add_slot(out, slot);
 	method = aml_method(out, "HPNT", 0);
 	aml_op(out, AML_STORE);
 	aml_path(out, "HPCK");
@@ -125,8 +128,8 @@ static void add_hotplug(struct tables *t)
 	aml_op(out, AML_STORE);
 	aml_path(out, "HPAS");
 	aml_local(out, 1);
-	notify_slots(out, 0, NOTIFY_CHECK);
-	notify_slots(out, 1, NOTIFY_EJECT);
+	notify_slots(out, t->slots, 0, NOTIFY_CHECK);
+	notify_slots(out, t->slots, 1, NOTIFY_EJECT);
 	aml_end(out, method);
 }
 

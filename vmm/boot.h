@@ -39,8 +39,11 @@ int boot_load(const struct gmem *mem, int kernel_fd, int initrd_fd, const char *
 int boot_image_read(int fd, uint64_t max, void **data, uint64_t *len, uint64_t *cap,
 		    struct err *err);
 
-/* ACPI tables (RSDP, XSDT, FADT, MADT, MCFG, DSDT) at LAYOUT_ACPI. ACPI 6.4 §5.2. */
-int acpi_write(const struct gmem *mem, unsigned cpus, struct err *err);
+/*
+ * ACPI tables (RSDP, XSDT, FADT, MADT, MCFG, DSDT) at LAYOUT_ACPI. ACPI 6.4 §5.2. @slots: those
+ * of the PCI bus that can be plugged hot, a bit each (hotplug_slots()).
+ */
+int acpi_write(const struct gmem *mem, unsigned cpus, uint32_t slots, struct err *err);
 /* MP table at LAYOUT_EBDA, for kernels without ACPI. Intel MP specification 1.4 §4. */
 int mptable_write(const struct gmem *mem, unsigned cpus, struct err *err);
 

@@ -20,7 +20,8 @@
 #include "vmm/virtio.h"
 #include "vmm/virtio_blk.h"
 
-#define NO_HOTPLUG "the guest has not switched ACPI hotplug on"
+/* Either it has not switched it on, or its tables were made before there were so many disks. */
+#define NO_HOTPLUG "the guest has no ACPI hotplug for its slot"
 
 static unsigned slot_of(unsigned place)
 {
@@ -43,12 +44,21 @@ static int show(struct control *c, struct disk *disk, unsigned place, struct err
 	return 0;
 }
 
+/* A free one whose slot no nic has. */
+static int find_place(const struct control *c, struct err *err)
+{
+	for (unsigned i = 0; i < nitems(c->config.disks); i++)
+		if (!c->config.disks[i] && !c->vm.pci->taken[slot_of(i)])
+			return (int)i;
+	return err_set(err, -ENOSPC, "no PCI slot is free");
+}
+
 int control_hotplug_attach(struct control *c, struct request *req, struct reply *reply,
 			   struct err *err)
 {
 	static const char words[] = NO_HOTPLUG ": it finds the disk when it is told to look "
 					       "(echo 1 > /sys/bus/pci/rescan) or boots again";
-	int place = control_disk_place(c, err), ret;
+	int place = find_place(c, err), ret;
 	struct disk *disk;
 
 	if (place < 0)
@@ -61,7 +71,7 @@ int control_hotplug_attach(struct control *c, struct request *req, struct reply 
 		disk_close(disk);
 		return ret;
 	}
-	if (!hotplug_heard(&c->vm))
+	if (!hotplug_heard(&c->vm, slot_of((unsigned)place)))
 		reply_put(reply, words, sizeof(words));
 	return 0;
 }
@@ -95,7 +105,7 @@ static bool unused(const struct disk *disk)
 
 static int ask(struct control *c, const struct disk *disk, unsigned place, struct err *err)
 {
-	if (hotplug_heard(&c->vm))
+	if (hotplug_heard(&c->vm, slot_of(place)))
 		return hotplug_ask(&c->vm, slot_of(place), err);
 	return err_set(err, -EOPNOTSUPP,
 		       NO_HOTPLUG ": have it let go of disk %s itself (echo 1 > "
@@ -135,7 +145,7 @@ int control_hotplug_detach(struct control *c, struct request *req, struct reply 
 	if (place < 0)
 		return err_set(err, place, "there is no disk %s", name);
 	disk = c->config.disks[place];
-	if (m.force || (!hotplug_heard(&c->vm) && unused(disk)))
+	if (m.force || (!hotplug_heard(&c->vm, slot_of((unsigned)place)) && unused(disk)))
 		return take(c, disk, (unsigned)place, err);
 	return ask(c, disk, (unsigned)place, err);
 }

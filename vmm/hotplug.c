@@ -13,9 +13,14 @@
 
 enum { REG_CHECK = 0, REG_ASK = 4, REG_EJECT = 8, PORTS = 12 };
 
+/* Free slots of each kind that a machine has in its DSDT. */
+#define SPARE_DISKS 6
+#define SPARE_NICS  2
+
 struct hotplug {
 	struct device dev;
 	struct device *pm; /* has the event */
+	uint32_t slots;	   /* that the guest knows; constant */
 	pthread_mutex_t
 	    lock; /* before the bus's and pm's; guards all that follows, a bit for each slot */
 	uint32_t check, ask; /* as the guest reads them */
@@ -77,8 +82,8 @@ static void ports_write(void *opaque, uint64_t offset, unsigned size, uint64_t v
 
 	if (size != 4 || offset != REG_EJECT)
 		return;
-	for (unsigned slot = HOTPLUG_FIRST_SLOT; slot < LAYOUT_PCI_SLOTS; slot++) {
-		if (!(value >> slot & 1))
+	for (unsigned slot = 0; slot < LAYOUT_PCI_SLOTS; slot++) {
+		if (!(value & h->slots & 1u << slot))
 			continue;
 		eject(h, slot);
 		any = true;
@@ -94,7 +99,7 @@ static const struct bus_ops ports_ops = {.read = ports_read, .write = ports_writ
 static void tell(struct hotplug *h, unsigned slot)
 {
 	LOCK_SCOPE(&h->lock);
-	h->check |= 1u << slot;
+	h->check |= 1u << slot & h->slots;
 	update(h);
 }
 
@@ -104,17 +109,36 @@ void hotplug_show(struct vm *vm, unsigned slot)
 	tell(find(vm), slot);
 }
 
-bool hotplug_heard(struct vm *vm)
+uint32_t hotplug_slots(const struct vm_config *config)
 {
-	return pm_gpe_used(find(vm)->pm, LAYOUT_GPE_HOTPLUG);
+	unsigned spare = SPARE_DISKS;
+	uint32_t slots = 0;
+
+	for (unsigned i = 0; i < VMM_DISKS_MAX; i++)
+		if (config->disks[i])
+			slots |= 1u << (PCI_SLOT_DISKS + i);
+	for (unsigned i = 0; i < VMM_DISKS_MAX && spare > 0; i++) {
+		spare -= !config->disks[i];
+		slots |= 1u << (PCI_SLOT_DISKS + i);
+	}
+	for (unsigned i = 0; i < config->n_nics + SPARE_NICS; i++)
+		slots |= 1u << (PCI_SLOT_NICS - i);
+	return slots;
+}
+
+bool hotplug_heard(struct vm *vm, unsigned slot)
+{
+	struct hotplug *h = find(vm);
+
+	return h->slots >> slot & 1 && pm_gpe_used(h->pm, LAYOUT_GPE_HOTPLUG);
 }
 
 int hotplug_ask(struct vm *vm, unsigned slot, struct err *err)
 {
 	struct hotplug *h = find(vm);
 
-	if (!hotplug_heard(vm))
-		return err_set(err, -EOPNOTSUPP, "the guest has not switched ACPI hotplug on");
+	if (!hotplug_heard(vm, slot))
+		return err_set(err, -EOPNOTSUPP, "the guest has no ACPI hotplug for its slot");
 	LOCK_SCOPE(&h->lock);
 	if (h->ejected >> slot & 1)
 		return 0;
@@ -149,7 +173,7 @@ void hotplug_take(struct vm *vm, unsigned slot)
 	if (!pci_slot_hide(vm, slot))
 		return;
 	h->ask &= ~(1u << slot);
-	h->check |= 1u << slot;
+	h->check |= 1u << slot & h->slots;
 	update(h);
 }
 
@@ -182,6 +206,7 @@ static int hotplug_create(struct vm *vm, struct err *err)
 		return err_set(err, -ENOMEM, "no memory");
 	h->dev.vm = vm;
 	h->pm = device_find(vm, &pm_device);
+	h->slots = hotplug_slots(vm->config);
 	pthread_mutex_init(&h->lock, NULL);
 	ret = bus_add(vm->bus, BUS_PIO, LAYOUT_PORT_HOTPLUG, PORTS, &ports_ops, h);
 	if (ret < 0) {

@@ -25,16 +25,23 @@
 #include "vmm/layout.h"
 #include "vmm/pci.h"
 
-/* Slots that things come to and go from: those of the board stay. */
-#define HOTPLUG_FIRST_SLOT PCI_SLOT_DISKS
-#define HOTPLUG_SLOTS	   (~0u << HOTPLUG_FIRST_SLOT)
+/*
+ * The slots that the DSDT has of a machine made of @config, a bit each: those of its disks and
+ * nics, and some for more to come. Not all there are: Linux takes 150,000 instructions for each
+ * at boot, which is time where a host interprets them. What is plugged in elsewhere is found when
+ * the guest looks for it.
+ */
+uint32_t hotplug_slots(const struct vm_config *config);
 
-/* All on the control thread. */
+/* The following on the control thread. */
 
 /* Lets the device in @slot show, and tells the guest. */
 void hotplug_show(struct vm *vm, unsigned slot);
-/* Has the guest switched on the event? Where not, it sees what comes only when it looks itself. */
-bool hotplug_heard(struct vm *vm);
+/*
+ * Has the guest switched on the event, and does @slot have one? Where not, it sees what comes only
+ * when it looks itself.
+ */
+bool hotplug_heard(struct vm *vm, unsigned slot);
 /*
  * Asks the guest to let go of @slot. -EOPNOTSUPP with words where it would not hear
  * of it. May be asked again and again.

@@ -20,6 +20,7 @@
 
 #define LOG_MODULE "vm"
 #include "vmm/device.h"
+#include "vmm/hotplug.h"
 #include "vmm/layout.h"
 #include "vmm/vm_int.h"
 #include "util/cleanup.h"
@@ -255,7 +256,7 @@ static int load(struct vm *vm, struct boot_entry *entry, struct err *err)
 	int ret = boot_load(&vm->mem, c->kernel_fd, c->initrd_fd, c->cmdline, entry, err);
 
 	if (ret == 0)
-		ret = acpi_write(&vm->mem, c->cpus, err);
+		ret = acpi_write(&vm->mem, c->cpus, hotplug_slots(c), err);
 	if (ret == 0)
 		ret = mptable_write(&vm->mem, c->cpus, err);
 	return ret;

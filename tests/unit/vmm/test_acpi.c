@@ -6,7 +6,8 @@
 #include "tests/unit/vmm/boot_fixture.h"
 #include "vmm/aml.h"
 
-#define GIB (1ull << 30)
+#define GIB   (1ull << 30)
+#define SLOTS 0xfffffff8 /* all that can be */
 
 static uint64_t le(const uint8_t *p, unsigned size)
 {
@@ -71,7 +72,7 @@ static void fadt(void **state)
 
 	(void)state;
 	memory_make(&mem, 16 * MIB, 0);
-	assert_int_equal(acpi_write(&mem, 1, NULL), 0);
+	assert_int_equal(acpi_write(&mem, 1, SLOTS, NULL), 0);
 	f = find_table(&mem, "FACP");
 	assert_int_equal(le(f + 4, 4), 276);
 	table_at(&mem, le(f + 36, 4), "FACS");
@@ -105,7 +106,7 @@ static void madt_of(unsigned cpus)
 	const uint8_t *m;
 
 	memory_make(&mem, 16 * MIB, 0);
-	assert_int_equal(acpi_write(&mem, cpus, NULL), 0);
+	assert_int_equal(acpi_write(&mem, cpus, SLOTS, NULL), 0);
 	m = find_table(&mem, "APIC");
 	assert_int_equal(le(m + 36, 4), LAYOUT_LAPIC);
 	for (size_t at = 44; at < le(m + 4, 4); at += m[at + 1]) {
@@ -157,7 +158,7 @@ static void mcfg(void **state)
 
 	(void)state;
 	memory_make(&mem, 16 * MIB, 0);
-	assert_int_equal(acpi_write(&mem, 1, NULL), 0);
+	assert_int_equal(acpi_write(&mem, 1, SLOTS, NULL), 0);
 	m = find_table(&mem, "MCFG");
 	assert_int_equal(le(m + 4, 4), 60);
 	assert_int_equal(le(m + 44, 8), LAYOUT_ECAM);
@@ -179,7 +180,7 @@ static void window_behind_ram(void **state)
 		const uint8_t *p, *end;
 
 		memory_make(&mem, 16 * MIB, rows[i].high);
-		assert_int_equal(acpi_write(&mem, 1, NULL), 0);
+		assert_int_equal(acpi_write(&mem, 1, SLOTS, NULL), 0);
 		p = find_dsdt(&mem);
 		end = p + le(p + 4, 4) - 46;
 		while (p < end && !(p[0] == 0x8a && p[1] == 0x2b && p[2] == 0 && p[3] == 0))
@@ -231,7 +232,7 @@ static void understood_by_iasl(void **state)
 		skip();
 	assert_non_null(mkdtemp(dir));
 	memory_make(&mem, 16 * MIB, 0);
-	assert_int_equal(acpi_write(&mem, 3, NULL), 0);
+	assert_int_equal(acpi_write(&mem, 3, SLOTS, NULL), 0);
 	for (size_t i = 0; i < nitems(names); i++) {
 		p = find_table(&mem, names[i]);
 		write_file(dir, names[i], p, le(p + 4, 4));
@@ -342,7 +343,7 @@ static void no_memory_there(void **state)
 	struct err err = ERR_INIT;
 
 	(void)state;
-	assert_int_equal(acpi_write(&mem, 1, &err), -EFBIG);
+	assert_int_equal(acpi_write(&mem, 1, SLOTS, &err), -EFBIG);
 	assert_true(err.text[0]);
 }
 

@@ -140,7 +140,8 @@ static void a_damaged_owner_opens_it_to_nobody(void **state)
 static void a_second_daemon_is_refused(void **state)
 {
 	struct fixture *f = *state;
-	struct model_options same = {f->state, f->run, "/bin/false"};
+	struct model_options same = {
+	    .state_dir = f->state, .run_dir = f->run, .vmm_path = "/bin/false"};
 	struct model_options other = {f->root, f->run, "/bin/false"};
 	struct model_options one = {f->root, f->root, "/bin/false"};
 	struct err err = ERR_INIT;

@@ -209,38 +209,66 @@ void conn_open(struct conn *conn, const struct target *target)
 /* --- in use -------------------------------------------------------------------------------------
  */
 
+static void poll_of(struct nbd_handle *nbd, struct pollfd *p)
+{
+	unsigned way = nbd_aio_get_direction(nbd);
+
+	*p = (struct pollfd){.fd = nbd_aio_get_fd(nbd),
+			     .events = (way & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
+				       (way & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0)};
+}
+
+/* A hangup is found out by doing what is due; the other thing would be out of order. */
+static int notify(struct nbd_handle *nbd, short revents)
+{
+	unsigned way = nbd_aio_get_direction(nbd);
+
+	if ((revents & (POLLIN | POLLHUP | POLLERR)) && (way & LIBNBD_AIO_DIRECTION_READ))
+		return nbd_aio_notify_read(nbd);
+	if ((revents & (POLLOUT | POLLHUP | POLLERR)) && (way & LIBNBD_AIO_DIRECTION_WRITE))
+		return nbd_aio_notify_write(nbd);
+	return 0;
+}
+
+static bool is_open(const struct conn *conn)
+{
+	return conn->state == CONN_HANDSHAKE || conn->state == CONN_READY;
+}
+
 void conn_poll(const struct conn *conn, struct pollfd *p)
 {
-	unsigned way;
-
-	*p = (struct pollfd){.fd = -1};
-	if (conn->state != CONN_HANDSHAKE && conn->state != CONN_READY)
-		return;
-	way = nbd_aio_get_direction(conn->nbd);
-	p->fd = nbd_aio_get_fd(conn->nbd);
-	p->events = (way & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
-		    (way & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0);
+	if (is_open(conn))
+		poll_of(conn->nbd, p);
+	else
+		*p = (struct pollfd){.fd = -1};
 }
 
 void conn_event(struct conn *conn, short revents)
 {
-	unsigned way;
-	int r = 0;
-
-	if (!revents || (conn->state != CONN_HANDSHAKE && conn->state != CONN_READY))
+	if (!revents || !is_open(conn))
 		return;
-	way = nbd_aio_get_direction(conn->nbd);
-	if ((revents & (POLLIN | POLLHUP | POLLERR)) && (way & LIBNBD_AIO_DIRECTION_READ))
-		r = nbd_aio_notify_read(conn->nbd);
-	else if ((revents & (POLLOUT | POLLHUP | POLLERR)) && (way & LIBNBD_AIO_DIRECTION_WRITE))
-		r = nbd_aio_notify_write(conn->nbd);
-	else
-		return;
-	if (r < 0)
+	if (notify(conn->nbd, revents) < 0) {
 		conn_error(&conn->err); /* before another call changes it */
-	if (r < 0 && nbd_aio_is_dead(conn->nbd))
-		conn->state = CONN_DEAD;
+		if (nbd_aio_is_dead(conn->nbd))
+			conn->state = CONN_DEAD;
+	}
 	look(conn);
+}
+
+int conn_connect(struct nbd_handle *nbd, const char *uri, struct err *err)
+{
+	if (nbd_aio_connect_uri(nbd, uri) < 0)
+		return conn_error(err);
+	while (nbd_aio_is_connecting(nbd)) {
+		struct pollfd p;
+
+		poll_of(nbd, &p);
+		if (poll(&p, 1, -1) > 0 && notify(nbd, p.revents) < 0)
+			return conn_error(err);
+	}
+	if (nbd_aio_is_dead(nbd) || nbd_aio_is_closed(nbd))
+		return err_set(err, -ECONNRESET, "the server closed the connection");
+	return 0;
 }
 
 /* What a command's completion calls; lives as long as the command. */

@@ -43,6 +43,8 @@ int conn_error(struct err *err);
 const char *conn_hint(const struct target *target);
 /* A handle with what we allow a URI to say; NULL with words. */
 struct nbd_handle *conn_handle(struct err *err);
+/* Connects and waits, up to option negotiation. (nbd_connect_uri(3) trips over who hangs up.) */
+int conn_connect(struct nbd_handle *nbd, const char *uri, struct err *err);
 
 /* Begins to connect; looking up the server's address may wait. The state says how it went. */
 void conn_open(struct conn *conn, const struct target *target);

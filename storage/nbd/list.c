@@ -82,9 +82,10 @@ static int collect(struct nbd_handle *nbd, const struct target *target, struct l
 	nbd_list_callback callback = {.callback = take_name, .user_data = list};
 	_cleanup_free_ char *own = NULL;
 	uint32_t n = 0;
+	int r = conn_connect(nbd, target->uri, err);
 
-	if (nbd_connect_uri(nbd, target->uri) < 0)
-		return conn_error(err);
+	if (r < 0)
+		return r;
 	own = nbd_get_export_name(nbd);
 	if (own && own[0]) {
 		take_name(list, own, NULL);
@@ -95,8 +96,7 @@ static int collect(struct nbd_handle *nbd, const struct target *target, struct l
 	if (!nbd_aio_is_negotiating(nbd))
 		return err_set(err, -EOPNOTSUPP, "the server cannot list what it exports");
 	if (nbd_opt_list(nbd, callback) < 0) {
-		int r = conn_error(err);
-
+		r = conn_error(err);
 		return r == -ENOTSUP ? err_set(err, r, "the server does not list what it exports%s",
 					       conn_hint(target))
 				     : r;

@@ -47,7 +47,7 @@ static struct iothread_task *take_task(struct iothread *t)
 
 	if (!task)
 		return NULL;
-	t->first = task->next;
+	__atomic_store_n(&t->first, task->next, __ATOMIC_RELAXED);
 	if (!t->first)
 		t->last = &t->first;
 	return task;
@@ -174,12 +174,17 @@ void iothread_post(struct iothread *thread, struct iothread_task *task)
 	{
 		LOCK_SCOPE(&thread->lock);
 		task->next = NULL;
-		*thread->last = task;
+		__atomic_store_n(thread->last, task, __ATOMIC_RELAXED);
 		thread->last = &task->next;
 	}
 	/* Only a counter at its limit refuses, and that wakes as well. */
 	n = write(thread->wake_fd, &one, sizeof(one));
 	(void)n;
+}
+
+bool iothread_wanted(const struct iothread *thread)
+{
+	return __atomic_load_n(&thread->first, __ATOMIC_RELAXED);
 }
 
 struct call {

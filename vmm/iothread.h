@@ -43,6 +43,8 @@ void iothread_post(struct iothread *thread, struct iothread_task *task);
  * thread itself or by iothread_call(); NULL forgets.
  */
 void iothread_set_idle(struct iothread *thread, void (*idle)(void *arg), void *arg);
+/* Are there tasks for it? Who keeps the thread busy looks now and then, and lets go. On it. */
+bool iothread_wanted(const struct iothread *thread);
 /* Runs @run(@arg) on the thread, behind what was posted, and waits for it. Not from itself. */
 void iothread_call(struct iothread *thread, void (*run)(void *arg), void *arg);
 

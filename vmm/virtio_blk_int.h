@@ -36,6 +36,7 @@ struct blk_queue {
 	/* Slots given back, the warmest last; those from n_touched on were never used. */
 	uint16_t free[BLK_SLOTS];
 	unsigned n_free, n_touched;
+	bool watched; /* its driver was asked not to kick */
 };
 
 struct blk_lane {
@@ -49,6 +50,8 @@ struct blk_lane {
 	struct disk_graph *graph; /* NULL: no contents */
 	struct blk_limits limits;
 	struct blk_slot *kept; /* failed, and to be tried again at resume */
+	uint64_t watch_ns;     /* how long it looks for more before it sleeps */
+	uint64_t asleep_ns;    /* since when it sleeps */
 };
 
 enum { BLK_OPS, BLK_BYTES, BLK_NS, BLK_STATS };

@@ -4,13 +4,17 @@
  * threads and order; all here runs on a lane.
  *
  * A kick takes everything that the ring has, each request into a slot, and
- * submits it; a completion answers it. Neither tells anybody: that is done once for the
- * whole batch, when the lane's thread is about to sleep.
+ * hands it to storage; a completion answers it. Neither tells anybody: that is done once for the
+ * whole batch, when the lane's thread is about to sleep (blk_lane_idle()).
  */
 #include <time.h>
 
 #include "util/cleanup.h"
 #include "vmm/virtio_blk_int.h"
+
+/* A lane watches the rings at most so long before it sleeps; the first time, so long. */
+#define WATCH_MAX_NS 32000
+#define WATCH_MIN_NS 8000
 
 static uint64_t now_ns(void)
 {
@@ -188,35 +192,33 @@ static void carry_out(struct blk_slot *slot)
 	}
 }
 
-/* Takes all that is there; kicked and published when the lane is idle. */
+/* Takes all that is there; submitted and published when the lane is idle. */
 void blk_notify(struct virtio_queue *virtio)
 {
 	struct blk *blk = (struct blk *)virtio->dev;
 	struct blk_queue *queue = &blk->queues[virtio->index];
 	const struct blk_limits *limits = &blk->lanes[virtio->lane - blk->virtio.lanes].limits;
+	struct blk_slot *slot = slot_take(queue);
+	int r;
 
 	virtqueue_notify_off(&virtio->ring);
-	do {
-		struct blk_slot *slot = slot_take(queue);
-		int r;
-
-		while (virtio_pop(virtio, slot->iov, &slot->chain) == 0) {
-			slot->taken_ns = now_ns();
-			r = blk_request_parse(&slot->req, &slot->chain, limits);
-			if (r == -EPROTO) {
-				virtio_queue_fail(virtio, "disk request without a status byte");
-				virtqueue_unpop(&virtio->ring);
-				break;
-			}
-			stats_add(blk->in_flight, 1);
-			if (r)
-				blk_finish(slot, r, 0);
-			else
-				carry_out(slot);
-			slot = slot_take(queue);
+	queue->watched = true;
+	while (virtio_pop(virtio, slot->iov, &slot->chain) == 0) {
+		slot->taken_ns = now_ns();
+		r = blk_request_parse(&slot->req, &slot->chain, limits);
+		if (r == -EPROTO) {
+			virtio_queue_fail(virtio, "disk request without a status byte");
+			virtqueue_unpop(&virtio->ring);
+			break;
 		}
-		slot_give_back(slot);
-	} while (virtio_notify_on(virtio));
+		stats_add(blk->in_flight, 1);
+		if (r)
+			blk_finish(slot, r, 0);
+		else
+			carry_out(slot);
+		slot = slot_take(queue);
+	}
+	slot_give_back(slot);
 }
 
 /* --- lanes -------------------------------------------------------------------------------- */
@@ -227,17 +229,94 @@ static void lane_publish(struct virtio_lane *lane)
 		virtio_publish(&lane->dev->queues[lane->first + i]);
 }
 
+/* Takes what has come, submits it, publishes what has completed. False: there was nothing. */
+static bool lane_round(struct blk_lane *lane)
+{
+	struct virtio_lane *virtio = lane->virtio;
+	bool any = false;
+
+	for (unsigned i = virtio->first; i < virtio->first + virtio->n; i++) {
+		struct virtio_queue *queue = &virtio->dev->queues[i];
+
+		if (!virtio_queue_live(queue) || !virtqueue_pending(&queue->ring))
+			continue;
+		virtio_serve(queue);
+		any = true;
+	}
+	any |= block_queue_run(lane->io) > 0;
+	if (any && virtio->active)
+		lane_publish(virtio);
+	return any;
+}
+
+/* Drivers are to kick again; false: one has something already. */
+static bool lane_rest(struct blk_lane *lane)
+{
+	struct virtio_lane *virtio = lane->virtio;
+	bool quiet = true;
+
+	for (unsigned i = virtio->first; i < virtio->first + virtio->n; i++) {
+		struct virtio_queue *queue = &virtio->dev->queues[i];
+		struct blk_queue *own = &lane->blk->queues[i];
+
+		if (!own->watched || !virtio_queue_live(queue))
+			continue;
+		own->watched = false;
+		queue->budget = queue->ring.size;
+		if (virtio_notify_on(queue)) {
+			own->watched = true;
+			quiet = false;
+		}
+	}
+	return quiet;
+}
+
 /*
- * A batch is over. What completed goes first: the guest waits for it. Without a
- * driver the rings are not ours to look at.
+ * Was the sleep that has just ended so short that watching would have been better? And was the
+ * watch before it in vain?
+ */
+static void lane_learn(struct blk_lane *lane, uint64_t now)
+{
+	if (now - lane->asleep_ns < WATCH_MAX_NS)
+		lane->watch_ns = lane->watch_ns ? WATCH_MAX_NS : WATCH_MIN_NS;
+	else if (lane->watch_ns > WATCH_MIN_NS)
+		lane->watch_ns /= 2;
+	else
+		lane->watch_ns = 0;
+}
+
+/*
+ * A batch is over: what came is submitted, what completed is published, until there is nothing
+ * more. Then, where that has proved worth it, rings are watched for a moment: a guest that
+ * asks again at once need not leave guest mode for a kick, nor this thread be woken. Whoever
+ * wants the thread for something else has it at once.
  */
 void blk_lane_idle(void *arg)
 {
 	struct blk_lane *lane = arg;
+	uint64_t since = now_ns();
 
+	lane_learn(lane, since);
+	/* What completed in this batch waits for nothing else. */
 	if (lane->virtio->active)
 		lane_publish(lane->virtio);
-	block_queue_kick(lane->io);
+	for (;;) {
+		if (iothread_wanted(lane->thread)) {
+			lane_rest(lane);
+			break;
+		}
+		if (lane_round(lane)) {
+			since = now_ns();
+			continue;
+		}
+		if (lane->watch_ns && now_ns() - since < lane->watch_ns) {
+			__builtin_ia32_pause();
+			continue;
+		}
+		if (lane_rest(lane))
+			break;
+	}
+	lane->asleep_ns = now_ns();
 }
 
 void blk_lane_completions(struct iothread_source *source)

@@ -238,6 +238,11 @@ void virtqueue_notify_off(struct virtqueue *vq)
 		store(vq, vq->used + RING_FLAGS, USED_NO_NOTIFY);
 }
 
+bool virtqueue_pending(const struct virtqueue *vq)
+{
+	return !vq->broken && load(vq, vq->avail + RING_IDX) != vq->next_avail;
+}
+
 bool virtqueue_notify_on(struct virtqueue *vq)
 {
 	if (vq->broken)

@@ -55,6 +55,8 @@ int virtqueue_init(struct virtqueue *vq, const struct gmem *mem, uint16_t size, 
  * entries). -EAGAIN if there is none, -EPROTO for a guest's fault.
  */
 int virtqueue_pop(struct virtqueue *vq, struct iovec *iov, struct virtqueue_chain *chain);
+/* Is there a chain to pop, or a fault to find? */
+bool virtqueue_pending(const struct virtqueue *vq);
 /* Puts the chain that was popped last back: the next pop gives it again. */
 void virtqueue_unpop(struct virtqueue *vq);
 /* Writes a used element: @len bytes of the chain's in part were written. Not yet seen. */

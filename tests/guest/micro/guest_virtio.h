@@ -10,7 +10,9 @@
 
 enum { VIRTIO_NET = 1, VIRTIO_BLK = 2, VIRTIO_CONSOLE = 3, VIRTIO_RNG = 4 };
 
+#ifndef VIRTIO_QUEUE_MAX
 #define VIRTIO_QUEUE_MAX 64
+#endif
 
 #define VIRTIO_ACKNOWLEDGE 1
 #define VIRTIO_DRIVER	   2

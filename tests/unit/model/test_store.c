@@ -142,8 +142,10 @@ static void a_second_daemon_is_refused(void **state)
 	struct fixture *f = *state;
 	struct model_options same = {
 	    .state_dir = f->state, .run_dir = f->run, .vmm_path = "/bin/false"};
-	struct model_options other = {f->root, f->run, "/bin/false"};
-	struct model_options one = {f->root, f->root, "/bin/false"};
+	struct model_options other = {
+	    .state_dir = f->root, .run_dir = f->run, .vmm_path = "/bin/false"};
+	struct model_options one = {
+	    .state_dir = f->root, .run_dir = f->root, .vmm_path = "/bin/false"};
 	struct err err = ERR_INIT;
 	struct model *second;
 	char pid[32];

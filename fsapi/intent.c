@@ -78,7 +78,7 @@ bool intent_creates(struct node *n, pid_t pid)
 
 	if (pid == 0 || !dir)
 		return false;
-	if (remembered(n->fs, pid, n->ino))
+	if (!node_is_owner(n) && remembered(n->fs, pid, n->ino))
 		return true;
 	if (!remembered(n->fs, pid, dir->ino))
 		return false;
@@ -106,8 +106,11 @@ bool intent_is_copier(pid_t pid)
 	return false;
 }
 
-/* Whether the process waits in a call that makes what is not there. */
-static bool about_to_create(pid_t pid)
+/*
+ * Whether the process waits in a call that makes what is not there: a directory, or a file. (Names
+ * on the way to it are looked up in the same call.)
+ */
+static bool about_to_create(pid_t pid, bool directory)
 {
 	_cleanup_fclose_ FILE *f = NULL;
 	unsigned long a, b, c;
@@ -120,19 +123,19 @@ static bool about_to_create(pid_t pid)
 		return intent_is_copier(pid); /* Yama forbids */
 	switch (number) {
 	case SYS_openat:
-		return (c & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
+		return !directory && (c & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
 #ifdef SYS_open
 	case SYS_open:
-		return (b & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
+		return !directory && (b & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
 	case SYS_mkdir:
 #endif
 	case SYS_mkdirat:
-		return true;
+		return directory;
 	}
 	return false;
 }
 
 bool intent_hides(struct node *n, pid_t pid)
 {
-	return intent_creates(n, pid) && about_to_create(pid);
+	return intent_creates(n, pid) && about_to_create(pid, node_is_dir(n));
 }

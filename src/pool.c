@@ -131,6 +131,12 @@ struct storage *pool_storage(struct pool *pool, struct err *err)
 		err_set(err, -ENXIO, "the pool %s has no source", pool->name);
 		return NULL;
 	}
+	/* who asks would wait for what does not come; its thread tries again by itself */
+	if (pool->state == POOL_FAILED) {
+		err_set(err, -ENXIO, "the pool %s failed: %s", pool->name,
+			pool->trouble ? pool->trouble : "");
+		return NULL;
+	}
 	return storage_get(pool->storage);
 }
 

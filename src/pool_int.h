@@ -174,7 +174,7 @@ void pool_touch(struct pool *pool, enum pool_aspect aspect, const char *name);
 /* Under pool.lock. @trouble: words where it failed. */
 void pool_set_state(struct pool *pool, enum pool_state state, const char *trouble);
 void pool_outcome(struct pool *pool, const char *what, const struct err *err);
-/* A reference to its storage; NULL with words where it has none. */
+/* A reference to its storage; NULL with words (-ENXIO) where it has none, or that failed. */
 struct storage *pool_storage(struct pool *pool, struct err *err);
 /* Makes its storage of type, source and owner. Not under its lock. */
 int pool_activate(struct pool *pool, struct err *err);

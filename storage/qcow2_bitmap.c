@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: ISC
 /*
- * Persistent dirty bitmaps of others. We do not track writes in them, so by the
- * rules of the format: an enabled one ("auto") is marked as in use before the first
- * write, which tells everybody that it is not in step with the disk. Disabled ones
- * stay valid. The directory is walked with every length checked.
+ * The directory of persistent dirty bitmaps, walked with every length checked. By the
+ * rules of the format an enabled one ("auto") is marked as in use before the first
+ * write, which tells everybody that it is not in step with the disk (qcow2_track.c keeps it so
+ * in memory). Disabled ones stay valid.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -39,7 +39,9 @@ int qcow2_bitmap_next(const struct qcow2 *q, const uint8_t *dir, uint64_t *pos,
 	    .table_offset = be64toh(d.table_offset),
 	    .table_size = be32toh(d.table_size),
 	    .flags = be32toh(d.flags),
+	    .type = d.type,
 	    .granularity_bits = d.granularity_bits,
+	    .extra_size = be32toh(d.extra_data_size),
 	    .name = (const char *)dir + *pos + sizeof(d) + be32toh(d.extra_data_size),
 	    .name_size = be16toh(d.name_size),
 	};
@@ -65,6 +67,9 @@ int qcow2_bitmaps_begin_writing(struct qcow2 *q, struct err *err)
 	r = qcow2_bitmap_dir_load(q, &dir);
 	if (r < 0)
 		return err_set(err, r, "cannot read the bitmaps: %s", err_name(r));
+	r = qcow2_track_load(q, dir);
+	if (r < 0)
+		return err_set(err, r, "out of memory");
 	while ((r = qcow2_bitmap_next(q, dir, &pos, &e)) == 1) {
 		if (!(e.flags & QCOW2_BITMAP_AUTO) || (e.flags & QCOW2_BITMAP_IN_USE))
 			continue;
@@ -79,5 +84,8 @@ int qcow2_bitmaps_begin_writing(struct qcow2 *q, struct err *err)
 	r = qcow2_meta_write(q, dir, q->header.bitmaps_size, q->header.bitmaps_offset);
 	if (!r)
 		r = qcow2_meta_sync(q);
-	return r < 0 ? err_set(err, r, "cannot mark the bitmaps: %s", err_name(r)) : 0;
+	if (r < 0)
+		return err_set(err, r, "cannot mark the bitmaps: %s", err_name(r));
+	q->bitmap_dir = take_ptr(dir);
+	return 0;
 }

@@ -159,10 +159,14 @@ struct qcow2 {
 	uint64_t free_hint;   /* no cluster below it is free */
 	uint64_t fresh_from;  /* bytes of the file from here on were never written: they read 0 */
 	uint64_t packed_next; /* where the next compressed cluster may start; 0: anywhere new */
-	struct freed_list freed[2]; /* of this generation, of the one before */
-	bool lazy;		    /* counts may be late on disk: see qcow2_counts_first() */
-	bool unsynced;		    /* written since the last sync of the file */
-	bool broken;		    /* damage was met: no more writing */
+	struct freed_list freed[2];    /* of this generation, of the one before */
+	bool lazy;		       /* counts may be late on disk: see qcow2_counts_first() */
+	bool unsynced;		       /* written since the last sync of the file */
+	bool broken;		       /* damage was met: no more writing */
+	struct qcow2_tracked *tracked; /* bitmaps kept in step; constant while requests come */
+	unsigned n_tracked;
+	bool track_lost;     /* with meta: they stay marked as not in step */
+	uint8_t *bitmap_dir; /* as on disk, the marks set */
 	struct qcow2_snapshot *snapshots;
 	unsigned n_snapshots;
 	uint64_t snapshots_bytes; /* of the table on disk */
@@ -379,6 +383,10 @@ int qcow2_fix_copied_flags(struct qcow2 *q);
 /* --- qcow2_bitmap.c --- */
 /* Before the first write: enabled bitmaps are marked as not in step. */
 int qcow2_bitmaps_begin_writing(struct qcow2 *q, struct err *err);
+
+/* --- qcow2_track.c --- */
+/* What is about to change, in the bitmaps that are kept. Any thread. */
+void qcow2_track_set(struct qcow2 *q, uint64_t offset, uint64_t bytes);
 
 /* --- qcow2_check.c --- */
 /*

@@ -11,7 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include "storage/qcow2_int.h"
+#include "storage/qcow2_bitmap.h"
 
 #define WORKERS_MAX  16
 #define WORKER_STACK (256 << 10)
@@ -200,6 +200,8 @@ static void node_submit(struct block *block, struct block_req *req)
 {
 	struct qcow2 *q = (struct qcow2 *)block;
 
+	if (q->n_tracked && req->op != BLOCK_READ && req->op != BLOCK_FLUSH)
+		qcow2_track_set(q, req->offset, req->bytes);
 	if ((req->op == BLOCK_READ || req->op == BLOCK_WRITE) && qcow2_fast_rw(q, req))
 		return;
 	if (req->op == BLOCK_FLUSH && fast_flush(q, req))
@@ -283,6 +285,7 @@ static void node_free(struct qcow2 *q)
 	free_ctxs(q);
 	if (q->owns_workers)
 		qcow2_workers_free(q->workers); /* idle: no request is under way */
+	qcow2_track_free(q);
 	qcow2_snapshots_free(q);
 	qcow2_cache_free(q);
 	cluster_set_free(&q->tables);
@@ -303,6 +306,21 @@ static void node_free(struct qcow2 *q)
 	free(q);
 }
 
+static int write_back(struct qcow2 *q)
+{
+	int r = qcow2_flush(q);
+
+	if (r < 0)
+		return r;
+	qcow2_track_store(q); /* where that fails the bitmaps are not in step, and that is all */
+	r = qcow2_flush(q);
+	if (!r)
+		r = qcow2_apply_freed(q, true);
+	if (!r)
+		r = qcow2_flush(q);
+	return r || !q->lazy ? r : qcow2_settle_counts(q);
+}
+
 /* What cannot be written any more is lost: whoever needed it has flushed before. */
 static void node_close(struct block *block)
 {
@@ -310,8 +328,7 @@ static void node_close(struct block *block)
 
 	if (!q->readonly && !q->broken) {
 		LOCK_SCOPE(&q->meta);
-		if (!qcow2_flush(q) && !qcow2_apply_freed(q, true) && !qcow2_flush(q) && q->lazy)
-			qcow2_settle_counts(q);
+		write_back(q);
 	}
 	node_free(q);
 }

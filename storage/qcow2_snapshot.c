@@ -563,6 +563,8 @@ static int switch_l1(struct qcow2 *q, uint64_t *l1, uint32_t n, uint64_t size)
 		r = write_l1(q, l1, n, offset);
 	if (!r)
 		r = qcow2_flush(q);
+	if (!r)
+		r = qcow2_cache_write(q, SLICE_REF); /* lazy ones too: the cache is dropped */
 	if (r < 0) {
 		free(l1);
 		return r;
@@ -627,6 +629,7 @@ int qcow2_snapshot_apply(struct block *block, const char *name, struct err *err)
 	r = qcow2_flush(q);
 	if (!r)
 		r = qcow2_apply_freed(q, true);
+	q->track_lost = true; /* everything may change, its size too */
 	if (!r)
 		r = apply(q, s);
 	return finish(q, r, err, "go back to");

@@ -446,6 +446,7 @@ int qcow2_write_packed(struct qcow2 *q, struct qcow2_ctx *ctx, uint64_t offset, 
 	struct iovec iov = {(void *)packed, bytes};
 	int r;
 
+	qcow2_track_set(q, offset, q->cluster_bytes);
 	pthread_mutex_lock(&q->meta);
 	qcow2_alloc_wait(q, cluster, 1);
 	r = qcow2_l2_prepare(q, cluster);

@@ -48,7 +48,7 @@ struct run {
 	unsigned n_log;
 	struct acked acked[REQUESTS + 2];
 	unsigned n_acked;
-	uint8_t *shadow;
+	uint8_t *shadow, *at_snapshot;
 	/* for each sector: the number of the last request that wrote it, and the flush before it */
 	unsigned written_after[SECTORS];
 	/* injected faults */
@@ -156,6 +156,17 @@ static int random_request(struct run *run, struct block_queue *queue, struct blo
 	return block_pwrite(queue, block, buf, bytes, offset);
 }
 
+static int go_back(struct run *run, struct block *block)
+{
+	unsigned i;
+
+	/* From here on sectors may be what they were before, or what they become. */
+	for (i = 0; i < SECTORS; i++)
+		run->written_after[i] = run->n_acked;
+	memcpy(run->shadow, run->at_snapshot, DISK);
+	return qcow2_snapshot_apply(block, "a", NULL);
+}
+
 static int workload(struct run *run, struct block *block, bool snapshots)
 {
 	struct block_queue *queue;
@@ -165,8 +176,12 @@ static int workload(struct run *run, struct block *block, bool snapshots)
 	assert_int_equal(block_queue_new_sync(&queue, NULL), 0);
 	for (i = 0; i < REQUESTS && !r; i++) {
 		r = random_request(run, queue, block);
-		if (!r && snapshots && i == REQUESTS / 3)
+		if (!r && snapshots && i == REQUESTS / 3) {
+			memcpy(run->at_snapshot, run->shadow, DISK);
 			r = qcow2_snapshot_create(block, "a", NULL);
+		}
+		if (!r && snapshots && i == REQUESTS / 2)
+			r = go_back(run, block);
 		if (!r && snapshots && i == REQUESTS * 3 / 4)
 			r = qcow2_snapshot_delete(block, "a", NULL);
 	}
@@ -269,6 +284,7 @@ static void free_run(struct run *run)
 	free(run->log);
 	free(run->before);
 	free(run->shadow);
+	free(run->at_snapshot);
 }
 
 /* Whatever it looks like, it has to be good. */
@@ -326,6 +342,7 @@ static void crash_everywhere(const struct image_create *create, bool snapshots)
 	run.create.format = IMAGE_QCOW2;
 	run.create.bytes = DISK;
 	run.shadow = calloc(1, DISK);
+	run.at_snapshot = calloc(1, DISK);
 	fd = make_file(&run);
 	run.before_bytes = lseek(fd, 0, SEEK_END);
 	run.before = malloc(run.before_bytes);
@@ -409,6 +426,7 @@ static void fail_everywhere(const struct image_create *create, int code, bool on
 		run.create.format = IMAGE_QCOW2;
 		run.create.bytes = DISK;
 		run.shadow = calloc(1, DISK);
+		run.at_snapshot = calloc(1, DISK);
 		fd = make_file(&run);
 		r = open_over(&block, fcntl(fd, F_DUPFD_CLOEXEC, 3), &plan, 0);
 		if (!r) {
@@ -502,6 +520,7 @@ static void errors_at_random(const struct image_create *create, uint64_t seed)
 	run.create.format = IMAGE_QCOW2;
 	run.create.bytes = DISK;
 	run.shadow = calloc(1, DISK);
+	run.at_snapshot = calloc(1, DISK);
 	fd = make_file(&run);
 	assert_int_equal(open_over(&block, fcntl(fd, F_DUPFD_CLOEXEC, 3), &plan, 0), 0);
 	run.fail_on = true;
@@ -547,6 +566,7 @@ static void full_device(void **state)
 	run.create =
 	    (struct image_create){.format = IMAGE_QCOW2, .bytes = DISK, .cluster_bytes = 4096};
 	run.shadow = calloc(1, DISK);
+	run.at_snapshot = calloc(1, DISK);
 	fd = make_file(&run);
 	assert_int_equal(ftruncate(fd, DISK / 4), 0);
 	assert_int_equal(block_file_open(&p.file, fcntl(fd, F_DUPFD_CLOEXEC, 3), 0, NULL), 0);

@@ -83,6 +83,7 @@ static int refuse_smaller(uint64_t now, uint64_t bytes, bool shrink, struct err 
 		       (unsigned long long)now);
 }
 
+/* A volume that no VMM has here: by its own command. */
 static int resize_volume(struct model *model, const char *source, uint64_t bytes, bool shrink,
 			 const struct caller *caller, struct err *err)
 {
@@ -98,9 +99,15 @@ static int resize_volume(struct model *model, const char *source, uint64_t bytes
 		r = refuse_smaller(volume_size(volume), bytes, shrink, err);
 	snprintf(line, sizeof(line), "resize %llu%s", (unsigned long long)bytes,
 		 shrink ? " shrink" : "");
-	if (r == 0)
-		r = volume_command_run(volume, line, caller, err);
-	return r;
+	return r == 0 ? volume_command_run(volume, line, caller, err) : r;
+}
+
+static void look_again(struct model *model, const char *source)
+{
+	_cleanup_volume_ struct volume *volume = NULL;
+
+	if (model_volume_find(model, source, &volume, NULL) == 0)
+		volume_look_again(volume);
 }
 
 static int resize_image(struct machine *m, const struct disk *d, uint64_t bytes, bool shrink,
@@ -138,18 +145,23 @@ int disk_resize(struct machine *m, const char *name, uint64_t bytes, bool shrink
 	const struct disk *d = definition_disk(def, name);
 	uint64_t now = 0;
 	_cleanup_vmm_ struct vmm *vmm = vmm_with(m, name, &now);
+	bool volume = d && disk_source_pool(d->values.source) > 0;
+	int r;
 
 	if (!d)
 		return err_set(err, -ENOENT, "the disk is gone");
 	if (!*d->values.source)
 		return err_set(err, -EINVAL, "it has no source");
-	if (disk_source_pool(d->values.source) > 0)
-		return resize_volume(m->model, d->values.source, bytes, shrink, caller, err);
 	if (d->values.readonly)
 		return err_set(err, -EROFS, "it is read-only");
+	if (!vmm && volume)
+		return resize_volume(m->model, d->values.source, bytes, shrink, caller, err);
 	if (!vmm)
 		return resize_image(m, d, bytes, shrink, caller, err);
-	if (refuse_smaller(now, bytes, shrink, err) < 0)
-		return -EINVAL;
-	return machine_disk_resize(m, name, bytes, caller->cancel, err);
+	r = refuse_smaller(now, bytes, shrink, err);
+	if (r == 0)
+		r = machine_disk_resize(m, name, bytes, caller->cancel, err);
+	if (r == 0 && volume)
+		look_again(m->model, d->values.source);
+	return r;
 }

@@ -273,7 +273,8 @@ void model_close(struct model *model)
 		vmm_loop_close(model->loop);
 	if (model->jobs)
 		jobs_close(model->jobs);
-	pools_close(take_ptr(model->pools));
+	pools_close(model->pools); /* its threads look there until they end */
+	model->pools = NULL;
 	registry_destroy(&model->registry);
 	events_close(model->events);
 	store_close(model);

@@ -49,8 +49,12 @@ struct image_layer {
 
 /*
  * Each layer is over the next. Memory of an open chain: tables of level 1 (8 bytes for
- * each 512 MiB of disk with the usual clusters), up to 1 MiB of cached metadata for the top
- * and 256 KiB for each below, as it is used; and a few clusters while requests are slow.
+ * each 512 MiB of disk with the usual clusters; never more than 32 MiB each), up to 1 MiB of
+ * cached metadata for the top and 256 KiB for each below, as it is used; and a few clusters
+ * while requests are slow. An image that is written also has its refcount table (8 MiB at
+ * most), up to 32 bytes for each of its tables (so 64 KiB for 1 TiB, fully written), its
+ * list of snapshots (64 MiB at most; 100 bytes each are usual) and
+ * dirty bitmaps of others (32 MiB at most).
  */
 struct image_chain {
 	struct image_layer layers[IMAGE_DEPTH_MAX];

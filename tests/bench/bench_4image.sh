@@ -31,6 +31,13 @@ image_row() {
 	row "$1 (us)" "$(printf '%s\n' "${ours[@]}" | median)" "$(printf '%s\n' "${peer[@]}" | median)" qemu-img
 }
 
+# The largest resident set of a command, in KiB.
+peak_kib() {
+	python3 -c 'import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)' "$@"
+}
+
 # Opening 1 TiB with seven images below it, all with tables.
 image_chain() {
 	local dir=$work/chain below='' i
@@ -44,6 +51,9 @@ image_chain() {
 	row "opens a chain of 8 of 1 TiB, and closes it (us)" \
 		"$(repeat 20 time_us "$build/tests/tools/fvimg" open qcow2 "$dir/8" | median)" \
 		"$(repeat 20 time_us qemu-io -r -f qcow2 -c 'sleep 0' "$dir/8" | median)" qemu-io
+	row "the most memory that takes, program included (KiB)" \
+		"$(repeat 10 peak_kib "$build/tests/tools/fvimg" open qcow2 "$dir/8" | median)" \
+		"$(repeat 10 peak_kib qemu-io -r -f qcow2 -c 'sleep 0' "$dir/8" | median)" qemu-io
 	rm -rf "$dir"
 }
 

@@ -13,6 +13,7 @@
  *   fvimg info FILE
  *   fvimg open FORMAT FILE                  opens it for reading, no more
  *   fvimg locked write|read FILE COMMAND…   runs it while holding the lock
+ *   fvimg peak COMMAND…                     runs it, prints its largest resident set in KiB
  *   fvimg write FORMAT FILE SEED COUNT [shadow=RAW async=1 direct=1 flush=N max=N abort=1]
  *                random writes and zeroes, done alike to the raw file; with abort the
  *                image is not closed after the last flush
@@ -23,6 +24,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "storage/block_node.h"
@@ -288,6 +291,23 @@ static int do_locked(char **a)
 	return 1;
 }
 
+static int do_peak(char **a)
+{
+	struct rusage usage;
+	pid_t pid = vfork();
+	int status;
+
+	if (pid == 0) {
+		execvp(a[0], a);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status ||
+	    getrusage(RUSAGE_CHILDREN, &usage) < 0)
+		die(a[0]);
+	printf("%ld\n", usage.ru_maxrss);
+	return 0;
+}
+
 /* --- random writing ----------------------------------------------------------------------- */
 
 #define SLOTS	 8
@@ -437,6 +457,7 @@ static const struct command {
     {"snapshot", 2, do_snapshot}, {"export", 3, do_export},   {"resize", 3, do_resize},
     {"commit", 1, do_commit},	  {"rebase", 1, do_rebase},   {"info", 1, do_info},
     {"write", 4, do_write},	  {"locked", 3, do_locked},   {"open", 2, do_open},
+    {"peak", 1, do_peak},
 };
 
 int main(int argc, char **argv)

@@ -151,6 +151,10 @@ static int random_request(struct run *run, struct block_queue *queue, struct blo
 		memset(run->shadow + offset, 0, bytes);
 		return block_zero(queue, block, offset, bytes, what == 3 ? BLOCK_UNMAP : 0);
 	}
+	if (what == 5) { /* what is there then is there after a flush, too */
+		r = block_discard(queue, block, offset, bytes);
+		return r ? r : block_pread(queue, block, run->shadow + offset, bytes, offset);
+	}
 	test_fill(buf, bytes, &run->random);
 	memcpy(run->shadow + offset, buf, bytes);
 	return block_pwrite(queue, block, buf, bytes, offset);

@@ -380,6 +380,7 @@ struct round {
 	struct refresh *refresh;  /* what it works on */
 	uint64_t wanted, changes; /* when it began */
 	struct storage *watched;  /* whose watch_fd is */
+	uint64_t place;		  /* the directory that it watches */
 	int watch_fd;
 };
 
@@ -429,7 +430,9 @@ static bool show(struct pool *pool, struct round *round, int result, const struc
 		unwatch(round);
 		round->watched = storage_get(f->storage);
 		round->watch_fd = take_fd(&f->watch_fd);
-	} else if (result < 0) {
+		round->place = f->list.place;
+	} else if (result < 0 || (counts && f->list.place != round->place)) {
+		/* what was watched is no longer what is there: the next time again */
 		unwatch(round);
 	}
 	if (store) {

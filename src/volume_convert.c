@@ -104,16 +104,22 @@ static int to_device(const struct transfer *t, struct storage *s, struct block *
 	return fd < 0 ? fd : copy_content(t, from, fd, err);
 }
 
-static int transfer(const struct transfer *t, struct err *err)
+static int transfer(struct transfer *t, struct err *err)
 {
 	_cleanup_storage_ struct storage *s = pool_storage(t->to->pool, err);
 	_cleanup_close_ int held = -1, made = -1;
 	struct block *from = NULL;
+	struct block_info info;
 	int r;
 
 	if (!s)
 		return -ENXIO;
 	r = volume_open_image(t->from, IMAGE_READONLY, t->caller->cancel, &from, &held, err);
+	if (r == 0) {
+		/* as it is, whatever was seen of it last */
+		block_info_get(from, &info);
+		t->values.size = (info.bytes + 511) & ~511ull;
+	}
 	if (r == 0)
 		r = s->type->rename ? to_file(t, s, from, &made, err) : to_device(t, s, from, err);
 	block_close(from);
@@ -177,17 +183,15 @@ static int may_convert(struct volume *v, const struct volume_values *values, str
 	return other_format ? volume_must_not_back(v, err) : 0;
 }
 
-/* The values of @v as they are, over nothing and of whole sectors. */
+/* The values of @v as they are, over nothing. */
 static int values_of(struct volume *v, struct volume_values *values)
 {
 	int r;
 
 	LOCK_SCOPE(&v->pool->lock);
 	r = volume_values_copy(values, &v->values);
-	if (r == 0) {
+	if (r == 0)
 		*values->backing = '\0';
-		values->size = (values->size + 511) & ~511ull;
-	}
 	return r;
 }
 
@@ -250,7 +254,6 @@ int volume_copy(struct model *model, struct machine *m, struct command_call *cal
 	if (r == 0)
 		r = volume_claim(t.to, "copy", err);
 	if (r == 0) {
-		t.values.size = (volume_size(t.from) + 511) & ~511ull;
 		r = transfer(&t, err);
 		volume_unclaim(t.to);
 	}

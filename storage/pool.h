@@ -43,6 +43,7 @@ struct storage_list {
 	struct storage_entry *entries;
 	size_t n;
 	uint64_t capacity, allocation, free_bytes; /* 0 where it cannot tell */
+	uint64_t place; /* which one it was: another after something was mounted there */
 };
 
 void storage_list_free(struct storage_list *list);

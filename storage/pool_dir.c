@@ -114,6 +114,7 @@ static int do_list(void *arg)
 	struct dir_call *c = arg;
 	_cleanup_closedir_ DIR *d = NULL;
 	struct statvfs vfs;
+	struct stat st;
 	struct dirent *e;
 	int dir = open_dir(c->s, c->err), r = 0;
 
@@ -124,6 +125,8 @@ static int do_list(void *arg)
 		close(dir);
 		return err_set(c->err, -ENOMEM, "out of memory");
 	}
+	if (fstat(dir, &st) == 0)
+		c->list->place = st.st_ino ^ (uint64_t)st.st_dev << 40;
 	if (fstatvfs(dir, &vfs) == 0) {
 		c->list->capacity = (uint64_t)vfs.f_blocks * vfs.f_frsize;
 		c->list->free_bytes = (uint64_t)vfs.f_bavail * vfs.f_frsize;

@@ -162,6 +162,7 @@ static void rw_continue(struct block_file *file, struct block_req *req)
 	io->fd = file->fd;
 	io->flags = (req->flags & BLOCK_FUA) && !file->no_flush ? RWF_DSYNC : 0;
 	io->offset = req->offset + room->moved;
+	io->cached = !file->direct && !file->device && !io->flags;
 	io->done = rw_done;
 	file_io_submit(req, io);
 }

@@ -83,6 +83,7 @@ struct queue_io {
 	void (*done)(struct queue_io *io, int result);
 	struct queue_io *next;
 	int result;
+	bool cached; /* READV, WRITEV: of a regular file, through the page cache, and not to be synced */
 };
 
 /* The io in a request's own room, and what is left of that room for the node. */
@@ -151,7 +152,8 @@ struct block_queue {
 	/* the queue's thread only */
 	unsigned under_way;
 	struct block_req *finished, **finished_last;
-	struct io_list ready; /* carried out by the sync engine, to be completed */
+	struct io_list ready; /* carried out as they were submitted, to be completed */
+	uint64_t patient_ns;  /* until when nothing is tried at once: block_queue.c */
 	/* any thread, under the lock */
 	pthread_mutex_t lock;
 	struct io_list posted;

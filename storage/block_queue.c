@@ -11,12 +11,20 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "storage/block_node.h"
 #include "util/cleanup.h"
 
 #define DEPTH_MAX 4096
+
+/* See write_at_once(). */
+#define AT_ONCE_BYTES	(128u << 10)
+#define AT_ONCE_NS	300000
+#define AT_ONCE_PENANCE 20
+#define NS_MAX		50000000
 
 /* Makes the descriptor readable. Under the lock: a count is there exactly if ->signalled. */
 static void signal_locked(struct block_queue *queue)
@@ -49,9 +57,70 @@ void queue_post(struct block_queue *queue, struct queue_io *io, int result)
 	signal_locked(queue);
 }
 
+/* --- what is done at once ----------------------------------------------------------------- */
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static uint64_t bytes_of(const struct queue_io *io)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < io->n_iov; i++)
+		sum += io->iov[i].iov_len;
+	return sum;
+}
+
+/*
+ * A write to the page cache is a copy, and handing it to another thread costs many times
+ * that; most file systems have no way to ask for "the copy, if you need not wait". So a small one
+ * is tried right here. Where one did wait (dirty pages are throttled, the journal
+ * commits), the next go the long way for AT_ONCE_PENANCE times as long: of its time, a queue's
+ * thread waits here a small part at most.
+ */
+static bool write_at_once(struct block_queue *queue, struct queue_io *io)
+{
+	uint64_t began, took;
+
+	if (bytes_of(io) > AT_ONCE_BYTES)
+		return false;
+	began = now_ns();
+	if (began < queue->patient_ns)
+		return false;
+	io->result = queue_io_perform(io);
+	took = now_ns() - began;
+	if (took > AT_ONCE_NS)
+		queue->patient_ns =
+		    began + took + (took < NS_MAX ? took : NS_MAX) * AT_ONCE_PENANCE;
+	return true;
+}
+
+/* io_uring tries that by itself, for a whole batch. */
+static bool read_at_once(struct queue_io *io)
+{
+	ssize_t n = preadv2(io->fd, io->iov, io->n_iov, io->offset, RWF_NOWAIT);
+
+	io->result = (int)n;
+	return n > 0;
+}
+
 void queue_submit(struct block_queue *queue, struct queue_io *io)
 {
-	queue->engine->submit(queue, io);
+	bool done = false;
+
+	if (io->cached && io->kind == QUEUE_WRITEV)
+		done = write_at_once(queue, io);
+	else if (io->cached && io->kind == QUEUE_READV && !queue->ring_reads_events)
+		done = read_at_once(io);
+	if (done)
+		io_list_add(&queue->ready, io);
+	else
+		queue->engine->submit(queue, io);
 }
 
 void block_req_end(struct block_req *req, int result)

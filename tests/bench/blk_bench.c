@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: ISC
 /*
  * blk_bench COUNT COMMAND…: runs a VMM with guest_blk_bench.c in it, whose console is
- * COMMAND's standard output, and measures between its "begin" and "end": prints
+ * COMMAND's standard input and output, and measures from its "begin" to its "end": prints
  * nanoseconds for an operation, and nanoseconds of processor time for one: of all
  * threads of the VMM but those that run vcpus, which poll all the time.
  */
@@ -81,19 +81,22 @@ static pid_t vmm_of(pid_t pid)
 	return child > 0 ? (pid_t)child : pid;
 }
 
-static FILE *start(char **argv, pid_t *pid)
+static FILE *start(char **argv, pid_t *pid, int *in)
 {
-	int p[2];
+	int p[2], q[2];
 
-	if (pipe2(p, O_CLOEXEC) < 0 || (*pid = fork()) < 0)
+	if (pipe2(p, O_CLOEXEC) < 0 || pipe2(q, O_CLOEXEC) < 0 || (*pid = fork()) < 0)
 		return NULL;
+	*in = q[1];
 	if (*pid == 0) {
+		dup2(q[0], STDIN_FILENO);
 		dup2(p[1], STDOUT_FILENO);
 		execvp(argv[0], argv);
 		perror(argv[0]);
 		_exit(127);
 	}
 	close(p[1]);
+	close(q[0]);
 	return fdopen(p[0], "re");
 }
 
@@ -104,18 +107,22 @@ int main(int argc, char **argv)
 	char line[256];
 	pid_t pid;
 	FILE *out;
+	int in;
 
 	if (count < 1) {
 		fprintf(stderr, "usage: blk_bench COUNT COMMAND...\n");
 		return 2;
 	}
-	out = start(argv + 2, &pid);
+	out = start(argv + 2, &pid, &in);
 	if (!out)
 		return 1;
 	while (!end.wall_ns && fgets(line, sizeof(line), out)) {
-		if (strstr(line, "begin"))
+		if (strstr(line, "begin")) {
 			begin = take(vmm_of(pid));
-		else if (strstr(line, "end"))
+			if (write(in, "g\n", 2) != 2)
+				return 1;
+		}
+		if (strstr(line, "end"))
 			end = take(vmm_of(pid));
 	}
 	while (fgets(line, sizeof(line), out))

@@ -22,106 +22,26 @@
  * recvmsg sendmsg read write futex (thread); futex munmap close (end).
  */
 #include <errno.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "storage/block_nbd.h"
-#include "storage/block_node.h"
-#include "storage/nbd_proto.h"
+#include "storage/block_nbd_int.h"
 #include "util/cleanup.h"
 
-#define SLOTS	     256
-#define IOVS	     64
-#define RX_BYTES     (32 << 10)
 #define THREAD_STACK (128 << 10)
 #define ZERO_BYTES   (64 << 10)
 
 static const uint8_t zeroes[ZERO_BYTES];
-
-enum slot_state { SLOT_FREE, SLOT_QUEUED, SLOT_SENT };
-
-struct slot {
-	struct block_req *req;
-	uint64_t use; /* how often it was taken */
-	enum slot_state state;
-	bool replied; /* before its sender had noted that it was sent */
-	int result;
-};
-
-/* What a request needs of us, in its own room. */
-struct nbd_room {
-	uint64_t moved;	 /* of the request: done by earlier commands */
-	uint32_t length; /* of the command under way */
-	uint16_t slot;
-	uint16_t cmd;
-	bool fua_flush; /* the command is the flush that stands for FUA */
-	bool plain_zeroes;
-};
-
-struct req_list {
-	struct block_req *first, **last;
-};
-
-struct nbd {
-	struct block block;
-	int fd, wake_fd;
-	uint32_t flags, payload_max;
-	pthread_t thread;
-	/* who sends (->sending), whoever it is */
-	struct nbd_request header;
-	uint64_t sent; /* of ->current, header and payload */
-	/* the thread's: replies */
-	uint8_t *rx;		/* RX_BYTES */
-	size_t rx_n;		/* bytes in it */
-	struct block_req *into; /* a READ whose payload is being received */
-	uint64_t into_left;
-	pthread_mutex_t lock; /* guards what follows */
-	struct slot slots[SLOTS];
-	uint16_t free_slots[SLOTS];
-	unsigned n_free;
-	struct req_list to_send, waiting; /* with a slot, without one */
-	struct block_req *current;	  /* out of to_send, not sent wholly */
-	bool sending, blocked;		  /* blocked: the sender is to be the thread, at POLLOUT */
-	bool failed, dead, stop;
-};
-
-static void list_add(struct req_list *list, struct block_req *req)
-{
-	req->next = NULL;
-	*list->last = req;
-	list->last = &req->next;
-}
-
-static struct block_req *list_take(struct req_list *list)
-{
-	struct block_req *req = list->first;
-
-	if (!req)
-		return NULL;
-	list->first = req->next;
-	if (!list->first)
-		list->last = &list->first;
-	return req;
-}
-
-static struct nbd_room *room_of(struct block_req *req)
-{
-	_Static_assert(sizeof(struct nbd_room) <= 5 * sizeof(uint64_t), "fits a request's room");
-	return block_req_room(req);
-}
 
 static struct nbd *nbd_of(struct block_req *req)
 {
 	return (struct nbd *)req->node;
 }
 
-static void wake(struct nbd *n)
+void nbd_wake(struct nbd *n)
 {
 	uint64_t one = 1;
 
@@ -129,9 +49,8 @@ static void wake(struct nbd *n)
 		abort(); /* cannot fail: the count is far from its limit */
 }
 
-/* The part of @req's buffers from @skip on, at most @len bytes of it and @max entries. */
-static unsigned iov_slice(const struct block_req *req, uint64_t skip, uint64_t len,
-			  struct iovec *iov, unsigned max)
+unsigned nbd_iov_slice(const struct block_req *req, uint64_t skip, uint64_t len, struct iovec *iov,
+		       unsigned max)
 {
 	unsigned n = 0;
 
@@ -152,55 +71,40 @@ static unsigned iov_slice(const struct block_req *req, uint64_t skip, uint64_t l
 
 /* --- completion ----------------------------------------------------------------------------- */
 
-static void start(struct nbd *n, struct block_req *req);
 static void command_done(struct queue_io *io, int result);
 
-/* The command of @slot is over. Under the lock; the request may be gone when this returns. */
-static void finish_locked(struct nbd *n, struct slot *slot, int result)
+/* A slot for @req, which is to be sent. Under the lock, where one is free. */
+static void take_slot(struct nbd *n, struct block_req *req)
+{
+	struct slot *slot = &n->slots[n->free_slots[--n->n_free]];
+
+	*slot = (struct slot){.req = req, .use = slot->use + 1, .state = SLOT_QUEUED};
+	room_of(req)->slot = (uint16_t)(slot - n->slots);
+	list_add(&n->to_send, req);
+}
+
+void nbd_finish(struct nbd *n, struct slot *slot, int result)
 {
 	struct block_req *req = slot->req, *next = list_take(&n->waiting);
 
 	slot->req = NULL;
 	slot->state = SLOT_FREE;
 	n->free_slots[n->n_free++] = (uint16_t)(slot - n->slots);
-	if (next) {
-		struct slot *taken = &n->slots[n->free_slots[--n->n_free]];
-
-		*taken = (struct slot){.req = next, .use = taken->use + 1, .state = SLOT_QUEUED};
-		room_of(next)->slot = (uint16_t)(taken - n->slots);
-		list_add(&n->to_send, next);
-	}
+	if (next)
+		take_slot(n, next);
 	queue_post(req->queue, block_req_io(req), result);
-}
-
-/* The peer is gone or talks nonsense: all fails, but for what another thread is sending. */
-static void die(struct nbd *n)
-{
-	struct block_req *req;
-
-	LOCK_SCOPE(&n->lock);
-	n->dead = true;
-	while ((req = list_take(&n->waiting)))
-		queue_post(req->queue, block_req_io(req), -EIO);
-	n->to_send.first = NULL;
-	n->to_send.last = &n->to_send.first;
-	for (struct slot *s = n->slots; s < n->slots + SLOTS; s++)
-		if (s->state != SLOT_FREE && !(s->req == n->current && n->sending && !n->blocked))
-			finish_locked(n, s, -EIO);
 }
 
 /* --- sending -------------------------------------------------------------------------------- */
 
-static unsigned payload_iov(struct nbd *n, struct block_req *req, uint64_t skip, struct iovec *iov,
-			    unsigned max)
+static unsigned payload_iov(struct block_req *req, uint64_t skip, struct iovec *iov, unsigned max)
 {
 	struct nbd_room *room = room_of(req);
 	uint64_t left = room->length - skip;
 	unsigned k;
 
 	if (!room->plain_zeroes)
-		return iov_slice(req, room->moved + skip, left, iov, max);
-	(void)n;
+		return nbd_iov_slice(req, room->moved + skip, left, iov, max);
 	for (k = 0; k < max && left; k++) {
 		iov[k].iov_base = (void *)zeroes;
 		iov[k].iov_len = left < ZERO_BYTES ? left : ZERO_BYTES;
@@ -253,7 +157,7 @@ static int send_some(struct nbd *n, struct block_req *req)
 	uint64_t head = sizeof(n->header);
 
 	while (n->sent < head + payload) {
-		struct iovec iov[IOVS];
+		struct iovec iov[NBD_IOVS];
 		struct msghdr msg = {.msg_iov = iov};
 		unsigned k = 0;
 		ssize_t got;
@@ -261,8 +165,8 @@ static int send_some(struct nbd *n, struct block_req *req)
 		if (n->sent < head)
 			iov[k++] = (struct iovec){(char *)&n->header + n->sent, head - n->sent};
 		if (payload)
-			k += payload_iov(n, req, n->sent < head ? 0 : n->sent - head, iov + k,
-					 IOVS - k);
+			k += payload_iov(req, n->sent < head ? 0 : n->sent - head, iov + k,
+					 NBD_IOVS - k);
 		msg.msg_iovlen = k;
 		got = sendmsg(n->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (got < 0 && errno != EINTR)
@@ -283,16 +187,15 @@ static void after_send(struct nbd *n, struct block_req *req, int r)
 	slot->state = SLOT_SENT;
 	if (r < 0 && !n->failed) {
 		n->failed = true;
-		wake(n);
+		nbd_wake(n);
 	}
 	if (n->dead)
-		finish_locked(n, slot, -EIO);
+		nbd_finish(n, slot, -EIO);
 	else if (slot->replied && r == 1)
-		finish_locked(n, slot, slot->result);
+		nbd_finish(n, slot, slot->result);
 }
 
-/* Sends until all is sent or the socket is full. Whoever set ->sending calls this. */
-static void send_all(struct nbd *n)
+void nbd_send_all(struct nbd *n)
 {
 	struct block_req *req;
 
@@ -303,7 +206,7 @@ static void send_all(struct nbd *n)
 			LOCK_SCOPE(&n->lock);
 			if (!n->dead) {
 				n->blocked = true;
-				wake(n);
+				nbd_wake(n);
 				return;
 			}
 			r = -EPIPE;
@@ -326,224 +229,14 @@ static bool submit_command(struct nbd *n, struct block_req *req)
 	if (!n->n_free) {
 		list_add(&n->waiting, req);
 	} else {
-		struct slot *slot = &n->slots[n->free_slots[--n->n_free]];
-
-		*slot = (struct slot){.req = req, .use = slot->use + 1, .state = SLOT_QUEUED};
-		room_of(req)->slot = (uint16_t)(slot - n->slots);
-		list_add(&n->to_send, req);
+		take_slot(n, req);
 		ours = !n->sending;
 		n->sending = true;
 	}
 	pthread_mutex_unlock(&n->lock);
 	if (ours)
-		send_all(n);
+		nbd_send_all(n);
 	return true;
-}
-
-/* --- receiving: the thread -------------------------------------------------------------------- */
-
-static int result_of(uint32_t error)
-{
-	static const struct {
-		uint32_t wire;
-		int result;
-	} errors[] = {
-	    {0, 0},
-	    {NBD_EPERM, -EROFS},
-	    {NBD_ENOMEM, -ENOMEM},
-	    {NBD_ENOSPC, -ENOSPC},
-	    {NBD_ENOTSUP, -EOPNOTSUPP},
-	};
-
-	for (unsigned i = 0; i < nitems(errors); i++)
-		if (errors[i].wire == error)
-			return errors[i].result;
-	return -EIO;
-}
-
-/* The slot that a reply is for, checked; NULL: nonsense. */
-static struct slot *slot_of(struct nbd *n, uint64_t cookie)
-{
-	struct slot *slot;
-
-	if ((cookie & 0xffff) >= SLOTS)
-		return NULL;
-	slot = &n->slots[cookie & 0xffff];
-	if (slot->state == SLOT_FREE || slot->use != cookie >> 16 || slot->replied)
-		return NULL;
-	/* Not sent yet is wrong, but what is being sent may be so without that being noted. */
-	return slot->state == SLOT_SENT || slot->req == n->current ? slot : NULL;
-}
-
-static void complete(struct nbd *n, struct slot *slot, int result)
-{
-	LOCK_SCOPE(&n->lock);
-	if (slot->state == SLOT_SENT) {
-		finish_locked(n, slot, result);
-	} else {
-		slot->replied = true;
-		slot->result = result;
-	}
-}
-
-/* Takes a reply's header; the payload of a READ follows. 0 or -EPROTO. */
-static int take_reply(struct nbd *n, const struct nbd_reply *reply)
-{
-	int result = result_of(be32toh(reply->error));
-	struct slot *slot;
-
-	if (be32toh(reply->magic) != NBD_REPLY_MAGIC)
-		return -EPROTO;
-	pthread_mutex_lock(&n->lock);
-	slot = slot_of(n, be64toh(reply->cookie));
-	pthread_mutex_unlock(&n->lock);
-	if (!slot)
-		return -EPROTO;
-	if (room_of(slot->req)->cmd == NBD_CMD_READ && !result) {
-		n->into = slot->req;
-		n->into_left = room_of(slot->req)->length;
-	} else {
-		complete(n, slot, result);
-	}
-	return 0;
-}
-
-static unsigned into_iov(const struct nbd *n, struct iovec *iov, unsigned max)
-{
-	const struct nbd_room *room = room_of(n->into);
-
-	return iov_slice(n->into, room->moved + room->length - n->into_left, n->into_left, iov,
-			 max);
-}
-
-/* So many bytes of the READ's payload have come. */
-static void advance(struct nbd *n, uint64_t bytes)
-{
-	n->into_left -= bytes;
-	if (!n->into_left)
-		complete(n, &n->slots[room_of(take_ptr(n->into))->slot], 0);
-}
-
-/* Moves what the buffer has of the payload to where it belongs; returns how much that was. */
-static size_t copy_payload(struct nbd *n, const uint8_t *from, size_t len)
-{
-	size_t moved = 0;
-
-	while (n->into && moved < len) {
-		struct iovec iov;
-		size_t part;
-
-		into_iov(n, &iov, 1);
-		part = iov.iov_len < len - moved ? iov.iov_len : len - moved;
-		memcpy(iov.iov_base, from + moved, part);
-		moved += part;
-		advance(n, part);
-	}
-	return moved;
-}
-
-/* Takes all that the buffer holds, but for a header that is not whole. 0 or -EPROTO. */
-static int parse(struct nbd *n)
-{
-	size_t at = 0;
-	int r = 0;
-
-	while (!r && at < n->rx_n) {
-		if (n->into) {
-			at += copy_payload(n, n->rx + at, n->rx_n - at);
-		} else if (n->rx_n - at >= sizeof(struct nbd_reply)) {
-			struct nbd_reply reply;
-
-			memcpy(&reply, n->rx + at, sizeof(reply));
-			at += sizeof(reply);
-			r = take_reply(n, &reply);
-		} else {
-			break;
-		}
-	}
-	memmove(n->rx, n->rx + at, n->rx_n - at);
-	n->rx_n -= at;
-	return r;
-}
-
-/* One receive, and what follows from it. 0, or -errno when the connection is over. */
-static int receive(struct nbd *n)
-{
-	struct iovec iov[IOVS];
-	struct msghdr msg = {.msg_iov = iov};
-	uint64_t direct = 0;
-	unsigned k = 0;
-	ssize_t got;
-
-	if (n->into)
-		k = into_iov(n, iov, IOVS - 1);
-	for (unsigned i = 0; i < k; i++)
-		direct += iov[i].iov_len;
-	if (!n->into || direct == n->into_left) /* what comes behind the payload */
-		iov[k++] = (struct iovec){n->rx + n->rx_n, RX_BYTES - n->rx_n};
-	msg.msg_iovlen = k;
-	got = recvmsg(n->fd, &msg, MSG_DONTWAIT);
-	if (got < 0)
-		return errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-	if (got == 0)
-		return -EPIPE;
-	if (n->into) {
-		uint64_t part = (uint64_t)got < direct ? (uint64_t)got : direct;
-
-		got -= (ssize_t)part;
-		advance(n, part);
-	}
-	n->rx_n += (size_t)got;
-	return parse(n);
-}
-
-static bool go_on_sending(struct nbd *n)
-{
-	LOCK_SCOPE(&n->lock);
-	if (!n->blocked)
-		return false;
-	n->blocked = false;
-	return true;
-}
-
-/* A request that got a slot from another's end has nobody yet who sends it. */
-static bool must_send(struct nbd *n)
-{
-	LOCK_SCOPE(&n->lock);
-	if (n->sending || !n->to_send.first)
-		return false;
-	return n->sending = true;
-}
-
-/* What the thread is to wait for; 0: its end. */
-static short events_wanted(struct nbd *n)
-{
-	LOCK_SCOPE(&n->lock);
-	if (n->stop || n->failed)
-		return 0;
-	return n->blocked ? POLLIN | POLLOUT : POLLIN;
-}
-
-static void *nbd_main(void *arg)
-{
-	struct nbd *n = arg;
-	struct pollfd p[2] = {{.fd = n->fd}, {.fd = n->wake_fd, .events = POLLIN}};
-	uint64_t count;
-
-	while ((p[0].events = events_wanted(n))) {
-		if (poll(p, 2, -1) < 0)
-			continue;
-		if (p[1].revents && read(n->wake_fd, &count, sizeof(count)) < 0)
-			abort(); /* cannot fail: it was readable, and nobody else reads it */
-		if ((p[0].revents & POLLOUT) && go_on_sending(n))
-			send_all(n);
-		if ((p[0].revents & ~POLLOUT) && receive(n) < 0)
-			break;
-		if (must_send(n))
-			send_all(n);
-	}
-	die(n);
-	return NULL;
 }
 
 /* --- requests --------------------------------------------------------------------------------- */
@@ -633,7 +326,7 @@ static void nbd_close(struct block *block)
 
 	pthread_mutex_lock(&n->lock);
 	n->stop = true;
-	wake(n);
+	nbd_wake(n);
 	pthread_mutex_unlock(&n->lock);
 	pthread_join(n->thread, NULL);
 	nbd_free(n);
@@ -655,7 +348,7 @@ static int start_thread(struct nbd *n)
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, THREAD_STACK);
-	r = -pthread_create(&n->thread, &attr, nbd_main, n);
+	r = -pthread_create(&n->thread, &attr, nbd_thread, n);
 	pthread_attr_destroy(&attr);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return r;
@@ -704,10 +397,10 @@ int block_nbd_open(struct block **block, int fd, const struct block_nbd_params *
 	pthread_mutex_init(&n->lock, NULL);
 	n->to_send.last = &n->to_send.first;
 	n->waiting.last = &n->waiting.first;
-	for (n->n_free = 0; n->n_free < SLOTS; n->n_free++)
-		n->free_slots[n->n_free] = (uint16_t)(SLOTS - 1 - n->n_free);
+	for (n->n_free = 0; n->n_free < NBD_SLOTS; n->n_free++)
+		n->free_slots[n->n_free] = (uint16_t)(NBD_SLOTS - 1 - n->n_free);
 	n->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	n->rx = malloc(RX_BYTES);
+	n->rx = malloc(NBD_RX_BYTES);
 	r = n->wake_fd < 0 ? -errno : !n->rx ? -ENOMEM : start_thread(n);
 	if (r < 0) {
 		nbd_free(n);

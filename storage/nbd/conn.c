@@ -13,6 +13,8 @@
 #include "storage/nbd/conn.h"
 #include "util/cleanup.h"
 
+#define SILENCE_MS 30000
+
 /* --- words ------------------------------------------------------------------------------------ */
 
 int conn_error(struct err *err)
@@ -67,7 +69,12 @@ struct nbd_handle *conn_handle(struct err *err)
 	return nbd;
 }
 
-/* A host that went without a word is noticed in half a minute also where nothing is sent. */
+/*
+ * A host that went without a word is noticed where nothing was sent to it, by probes. Where
+ * something was, conn_check() looks. (TCP_USER_TIMEOUT would do both, but break also with a
+ * server that is only stopped, and may carry out what it has received later than what we
+ * would send again.)
+ */
 static void watch_host(struct conn *conn)
 {
 	int fd = nbd_aio_get_fd(conn->nbd), on = 1, idle_s = 15, every_s = 5, times = 3;
@@ -76,6 +83,28 @@ static void watch_host(struct conn *conn)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof(every_s));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof(times));
+}
+
+/*
+ * A connection that is given up must take with it what the kernel has not delivered yet: it
+ * would come to the server behind the same requests, sent again, and undo what followed.
+ */
+static void set_abort(struct conn *conn, bool on)
+{
+	struct linger linger = {.l_onoff = on};
+
+	setsockopt(nbd_aio_get_fd(conn->nbd), SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
+void conn_check(struct conn *conn)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+
+	if (conn->state == CONN_READY && conn->flying &&
+	    getsockopt(nbd_aio_get_fd(conn->nbd), IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	    info.tcpi_unacked && info.tcpi_last_ack_recv > SILENCE_MS)
+		die_saying(conn, -ETIMEDOUT, "the server's host does not answer");
 }
 
 static int asked(void *arg, int *error)
@@ -170,6 +199,7 @@ static void learn(struct conn *conn)
 	else
 		conn->state = CONN_READY;
 	watch_host(conn);
+	set_abort(conn, true);
 	if (conn->target->readonly)
 		conn->flags |= NBD_FLAG_READ_ONLY;
 }
@@ -334,10 +364,12 @@ int conn_start(struct conn *conn, struct op *op, void (*done)(struct op *op, int
 void conn_close(struct conn *conn)
 {
 	if (conn->nbd) {
-		if (conn->state == CONN_READY && !conn->flying)
+		if (conn->state == CONN_READY && !conn->flying) {
+			set_abort(conn, false);
 			nbd_aio_disconnect(conn->nbd, 0);
-		else if (nbd_aio_is_negotiating(conn->nbd))
+		} else if (nbd_aio_is_negotiating(conn->nbd)) {
 			nbd_aio_opt_abort(conn->nbd);
+		}
 		nbd_close(conn->nbd);
 	}
 	conn->nbd = NULL;

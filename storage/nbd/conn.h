@@ -52,6 +52,8 @@ void conn_open(struct conn *conn, const struct target *target);
 void conn_poll(const struct conn *conn, struct pollfd *p);
 /* Goes on after poll(2): completions are called from here. */
 void conn_event(struct conn *conn, short revents);
+/* To be called every few seconds while commands are under way: sees whether the host is there. */
+void conn_check(struct conn *conn);
 /*
  * Sends @op; @done(op, error) will be called from conn_event() or conn_close(), with ENOTCONN
  * when the connection was lost before the answer. 0, or -errno: the connection is dead (its

@@ -24,8 +24,8 @@
  * would tell nothing about it.
  *
  * What cannot be helped from here: a server that lives on after the connection to it broke
- * may still carry out what it had received, after what was sent over the new one.
- * serve.c waits for its answers where it can.
+ * may still carry out what it had received, after what was sent over the new one. serve.c waits
+ * for its answers where it can, and conn.c sees to it that nothing is delivered late.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -31,6 +31,7 @@
 #define HANDSHAKE_MS 30000
 #define DRAIN_MS     5000
 #define LEAVE_MS     10000
+#define CHECK_MS     5000
 #define OWN_FLUSH_MS 5000 /* what was written and not flushed is, then, by us */
 #define MUST_NOT_LOSE                                                                              \
 	(NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES)
@@ -48,6 +49,7 @@ struct serve {
 	bool told_loss;
 	struct err told;     /* why it cannot be used: not to be told again */
 	int64_t flush_at_ms; /* 0: nothing to flush */
+	int64_t check_at_ms;
 	bool leaving;
 	int64_t leave_at_ms;
 	struct op *done; /* answered, to be taken note of */
@@ -167,6 +169,11 @@ static void look_after_server(struct serve *s)
 {
 	bool late = now_ms() >= s->deadline_ms;
 
+	if (now_ms() >= s->check_at_ms) {
+		s->check_at_ms = now_ms() + CHECK_MS;
+		for (unsigned i = 0; i < CONNS; i++)
+			conn_check(&s->conns[i]);
+	}
 	for (unsigned i = 0; i < CONNS && s->state == LINK_UP; i++) {
 		struct conn *c = &s->conns[i];
 		bool usable = c->state != CONN_READY || same_as_before(s, c, NULL) == 0;
@@ -307,6 +314,8 @@ static int time_left(const struct serve *s)
 		until = s->deadline_ms;
 	if (s->flush_at_ms && s->flush_at_ms < until && s->state == LINK_UP)
 		until = s->flush_at_ms;
+	if (s->ops.flying.first && s->check_at_ms < until)
+		until = s->check_at_ms;
 	if (s->leaving && s->leave_at_ms < until)
 		until = s->leave_at_ms;
 	return until > now ? (int)(until - now) : 0;

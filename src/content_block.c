@@ -214,8 +214,7 @@ static int flush(struct content *content)
 	return r;
 }
 
-/* --- holes, and the end
- * --------------------------------------------------------------------------- */
+/* --- holes, and the end ---------------------------------------------------------------------- */
 
 static int extent(struct content *content, uint64_t offset, uint64_t bytes, uint64_t *alike,
 		  bool *zero)

@@ -30,7 +30,6 @@
 #include "util/msg.h"
 #include "vmm.h"
 
-
 #define ANSWER_MS  60000      /* for one peek */
 #define WINDOW_MAX (1u << 20) /* read at once, where reading goes on from where it was */
 
@@ -96,11 +95,7 @@ static int exchange(struct peek *p, struct vmm_peek *peek)
 		p->dead = true;
 		return -EIO;
 	}
-	if (peek->error == 0)
-		return 0;
-	return peek->error < 0 && peek->error > -4096 && err_name(peek->error)[1] != '?'
-		   ? peek->error
-		   : -EIO;
+	return vmm_believable(peek->error);
 }
 
 /* Fills the room with what is at @offset: as much as is asked for, or more where reading goes on.
@@ -289,8 +284,7 @@ static int open_peek(struct vmm *vmm, const char *disk, struct cancel *cancel,
 	return r;
 }
 
-/* --- one that nobody has
- * ---------------------------------------------------------------------------- */
+/* --- one that nobody has --------------------------------------------------------------------- */
 
 struct still {
 	struct machine *m;
@@ -350,8 +344,7 @@ static int open_still(struct machine *m, const struct disk *d, bool write,
 	return content_block_open(content, block, &params, err);
 }
 
-/* --- content.h
- * -------------------------------------------------------------------------------------- */
+/* --- content.h ------------------------------------------------------------------------------- */
 
 /* The VMM that has it, or NULL. */
 static struct vmm *vmm_with(struct machine *m, const char *disk, bool *empty)

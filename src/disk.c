@@ -30,7 +30,7 @@ int machine_owner_rights(struct machine *m, struct rights *rights)
 	return r;
 }
 
-/* --- paths ---------------------------------------------------------------------------------- */
+/* --- paths ----------------------------------------------------------------------------------- */
 
 /* The path of "POOL/VOLUME" where volumes have paths; nothing where they have none. */
 static void volume_path(struct model *model, const char *name, struct strbuf *sb)
@@ -125,7 +125,7 @@ static int open_path(struct disk_opened *o, const struct disk *d, const struct d
 	return 0;
 }
 
-/* --- volumes ---------------------------------------------------------------------------------- */
+/* --- volumes --------------------------------------------------------------------------------- */
 
 static void add_id(struct disk_opened *o, int fd)
 {
@@ -168,7 +168,7 @@ static int open_volume(struct disk_opened *o, const struct disk *d, const struct
 	return 0;
 }
 
-/* --- either ----------------------------------------------------------------------------------- */
+/* --- either ---------------------------------------------------------------------------------- */
 
 void disk_opened_free(struct disk_opened *o)
 {

@@ -113,7 +113,7 @@ static const struct command disk_commands[] = {
 };
 static const size_t n_disk_commands = nitems(disk_commands);
 
-/* --- the subject ---------------------------------------------------------------------------- */
+/* --- the subject ----------------------------------------------------------------------------- */
 
 static void get(const struct subject *s)
 {
@@ -210,7 +210,7 @@ const struct subject_ops disk_subject_ops = {
     .jobs_changed = jobs_changed,
 };
 
-/* --- machine.h ------------------------------------------------------------------------------ */
+/* --- machine.h ------------------------------------------------------------------------------- */
 
 static struct subject subject_of(struct machine *m, const char *disk)
 {

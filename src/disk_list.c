@@ -168,8 +168,7 @@ bool vmm_disks_read(struct vmm *vmm, const char *line)
 	return strncmp(line, "disk ", 5) == 0 ? read_disk(vmm, line) : read_file(vmm, line);
 }
 
-/* --- who has it
- * ----------------------------------------------------------------------------------- */
+/* --- who has it ------------------------------------------------------------------------------ */
 
 bool file_ids_meet(const struct file_id *a, unsigned n_a, const struct file_id *b, unsigned n_b)
 {

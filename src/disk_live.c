@@ -113,8 +113,7 @@ static void tell_use(struct vmm *vmm, const char *name)
 		volume_use_recover(vmm->m->model, source, vmm->m, name, write, share);
 }
 
-/* --- the steps
- * ------------------------------------------------------------------------------------ */
+/* --- the steps ------------------------------------------------------------------------------- */
 
 static int open_for(struct vmm *vmm, const struct disk *d, struct cancel *cancel,
 		    struct disk_opened **opened, struct err *err)
@@ -380,7 +379,7 @@ void disk_steps_take_back(struct machine *m, struct disk_steps *steps)
 	disk_steps_free(steps);
 }
 
-/* --- after a restart of the daemon ------------------------------------------------------ */
+/* --- after a restart of the daemon ----------------------------------------------------------- */
 
 static unsigned names_of(struct vmm *vmm, char names[VMM_DISKS_MAX][DISK_NAME_MAX + 1])
 {
@@ -412,8 +411,7 @@ void disks_recover(struct vmm *vmm)
 	}
 }
 
-/* --- commands
- * -------------------------------------------------------------------------------------- */
+/* --- commands -------------------------------------------------------------------------------- */
 
 static int attach_defined(struct machine *m, const char *name, struct cancel *cancel,
 			  struct err *err)

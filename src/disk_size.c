@@ -144,8 +144,7 @@ uint64_t machine_disk_size(struct machine *m, const char *name)
 	return k ? k->bytes : 0;
 }
 
-/* --- the thread
- * ------------------------------------------------------------------------------------ */
+/* --- the thread ------------------------------------------------------------------------------ */
 
 static void look_at(struct look *look, struct cancel *cancel)
 {

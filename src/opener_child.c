@@ -41,7 +41,7 @@ struct child {
 	uint64_t bytes;
 };
 
-/* --- asked ------------------------------------------------------------------------------------ */
+/* --- asked ----------------------------------------------------------------------------------- */
 
 static void receive(struct child *c, void *buf, size_t len)
 {
@@ -107,7 +107,7 @@ static void become(const struct rights *r)
 		_exit(1);
 }
 
-/* --- answering -------------------------------------------------------------------------------- */
+/* --- answering ------------------------------------------------------------------------------- */
 
 static void send_answer(struct child *c, const struct open_answer *a, const int *fds, size_t n_fds)
 {
@@ -290,7 +290,7 @@ static int open_image(void *arg, const char *path, bool write, struct err *err)
 	return fd == -ENOTSUP ? open_beside(c, path, flags, err) : fd;
 }
 
-/* --- what is asked for ------------------------------------------------------------------------ */
+/* --- what is asked for ----------------------------------------------------------------------- */
 
 static int disk_bytes(int fd, enum image_format format, uint64_t *bytes, struct err *err)
 {

@@ -191,8 +191,7 @@ static int tell_all(struct start *s)
 	return r == 0 ? tell(s, VMM_RUN, NULL, 0, NULL, 0) : r;
 }
 
-/* --- from one state to the other
- * -------------------------------------------------------------------- */
+/* --- from one state to the other ------------------------------------------------------------- */
 
 static enum machine_state begin_starting(struct start *s)
 {

@@ -117,6 +117,8 @@ int vmm_call(struct vmm *vmm, const struct vmm_request *request, struct vmm_repl
 /* Sends without waiting for the answer; whether it went. */
 bool vmm_post(struct vmm *vmm, enum vmm_msg_type type, const void *data, size_t len, const int *fds,
 	      size_t n_fds);
+/* An errno that a client may see, whatever the VMM sent: 0 or -errno. */
+int vmm_believable(int32_t error);
 /* On the events thread: reads what is there. False when the socket is of no use any more. */
 bool vmm_receive(struct vmm *vmm, void *buf);
 /* Ends all calls with that error. */

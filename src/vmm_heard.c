@@ -44,7 +44,7 @@ static void make_printable(char text[VMM_TEXT_MAX])
 		text[n - 1] = '\0';
 }
 
-/* --- under machine.lock --------------------------------------------------------------------- */
+/* --- under machine.lock ---------------------------------------------------------------------- */
 
 static void guest_words(struct machine *m, const char *words)
 {
@@ -180,7 +180,7 @@ static void trim_log(struct vmm *vmm)
 		log_warn("cannot empty the log of VMM %d: %m", vmm->pid);
 }
 
-/* --- heard ------------------------------------------------------------------------------------ */
+/* --- heard ----------------------------------------------------------------------------------- */
 
 void vmm_heard_status(struct vmm *vmm, const struct vmm_status *status)
 {
@@ -284,9 +284,7 @@ static void disk_failed(struct vmm *vmm, const char *name, const struct vmm_disk
 {
 	struct machine *m = vmm->m;
 	struct err err = ERR_INIT;
-	int code = event->error < 0 && event->error > -4096 && err_name(event->error)[1] != '?'
-		       ? event->error
-		       : -EIO;
+	int code = event->error ? vmm_believable(event->error) : -EIO;
 
 	vmm->disk_error = code;
 	if (too_soon(vmm))

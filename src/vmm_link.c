@@ -184,8 +184,7 @@ bool vmm_post(struct vmm *vmm, enum vmm_msg_type type, const void *data, size_t 
 
 /* --- receiving ---------------------------------------------------------------------------- */
 
-/* An errno that a client may see, whatever the VMM sent. */
-static int believable(int32_t error)
+int vmm_believable(int32_t error)
 {
 	if (error == 0)
 		return 0;
@@ -215,7 +214,7 @@ static void finish_call(struct vmm_call *call, const struct vmm_msg_hdr *hdr, co
 {
 	struct vmm_reply *reply = call->reply;
 
-	call->error = believable(hdr->error);
+	call->error = vmm_believable(hdr->error);
 	if (call->error) {
 		size_t n = hdr->len < sizeof(call->text) ? hdr->len : sizeof(call->text) - 1;
 

@@ -67,7 +67,7 @@ static void make_over(const char *name, const char *backing, enum image_format f
 		fail_msg("%s: %s", name, err.text);
 }
 
-/* --- asking ----------------------------------------------------------------------------------- */
+/* --- asking ---------------------------------------------------------------------------------- */
 
 static struct opened_disk opened;
 
@@ -315,8 +315,7 @@ static void files_are_opened(void **state)
 	assert_int_equal(opener_file(opener, &rq, O_RDONLY, true, &err), -ENAMETOOLONG);
 }
 
-/* --- locks, rights, ends
- * --------------------------------------------------------------------------- */
+/* --- locks, rights, ends --------------------------------------------------------------------- */
 
 static void one_writer_only(void **state)
 {

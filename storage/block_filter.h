@@ -28,8 +28,9 @@ void block_throttle_set(struct block *block, const struct block_limits *limits);
 
 /*
  * A node that passes requests on to @child, and from which the disk can be read as it
- * was at a moment while it is written on. Takes @child, also on error. Costs a test of a
- * flag as long as there is no snapshot.
+ * was at a moment while it is written on. Takes @child, also on error. A write costs two
+ * counts in a cache line of its queue's as long as there is no snapshot, others nothing. At most
+ * one such node is on a request's way; @child is a disk (not one of BLOCK_OPEN_GROW).
  */
 int block_fleece_open(struct block **block, struct block *child, struct err *err);
 /*
@@ -37,7 +38,15 @@ int block_fleece_open(struct block **block, struct block *child, struct err *err
  * overwritten from now on is kept in @fd, an empty regular file, which is taken, also on
  * error. Queues other than those that write may read it, any number of them. Where @fd can
  * take no more, reads give -EIO from then on, and writes to the disk go on. Any thread; the
- * snapshot is closed (block_close()) before the node. -EBUSY: too many of them.
+ * snapshot is closed (block_close()) before the node. -EBUSY: too many of them, or the disk is
+ * being resized (which in turn waits until what is cut off is kept).
+ *
+ * It never waits: requests under way belong to the snapshot, and reads of it, and writes
+ * submitted later, stand in line until those have ended; so every queue with writes under way
+ * must be run. Each write then copies what is old in units of 64 KiB, once; a DISCARD of what would
+ * have to be copied is not carried out. @fd grows to the size of the disk, sparse: its file system
+ * must allow that. Memory: 4 MiB for each TiB of it as that is written, and up to 4 MiB for copies
+ * under way, for all snapshots of a node.
  */
 int block_fleece_snapshot(struct block **snapshot, struct block *block, int fd, struct err *err);
 

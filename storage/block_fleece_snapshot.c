@@ -10,8 +10,9 @@
 #include "storage/block_fleece.h"
 #include "util/cleanup.h"
 
-#define PER_WORD 32 /* states in a word */
-#define LOW_BITS 0x5555555555555555ull
+#define PER_WORD   32 /* states in a word */
+#define LOW_BITS   0x5555555555555555ull
+#define STATUS_MAX (64ull << 30) /* looked at in one go, under the lock: 256 KiB of states */
 
 /* --- states of chunks --------------------------------------------------------------------- */
 
@@ -28,31 +29,48 @@ void fleece_chunk_set(struct fleece_snapshot *s, uint64_t chunk, enum chunk_stat
 	*word = (*word & ~(3ull << shift)) | (uint64_t)state << shift;
 }
 
-uint64_t fleece_first_there(const struct fleece_snapshot *s, uint64_t from, uint64_t to)
+/*
+ * The first chunk from @from on, before @to, whose state is @state or, @other, is not; @to if
+ * there is none. Word by word, with one bit for each chunk that differs from @state.
+ */
+static uint64_t search(const struct fleece_snapshot *s, uint64_t from, uint64_t to,
+		       enum chunk_state state, bool other)
 {
-	uint64_t end = to < s->n_chunks ? to : s->n_chunks, there;
+	while (from < to) {
+		uint64_t differs = s->states[from / PER_WORD] ^ state * LOW_BITS;
 
-	while (from < end) {
-		uint64_t word = s->states[from / PER_WORD];
-
-		there = ~(word | word >> 1) & LOW_BITS & ~0ull << (from % PER_WORD * 2);
-		if (there) {
-			from = from / PER_WORD * PER_WORD + __builtin_ctzll(there) / 2;
-			return from < end ? from : to;
+		differs = (differs | differs >> 1) & LOW_BITS;
+		if (!other)
+			differs ^= LOW_BITS;
+		differs &= ~0ull << (from % PER_WORD * 2);
+		from = from / PER_WORD * PER_WORD;
+		if (differs) {
+			from += __builtin_ctzll(differs) / 2;
+			return from < to ? from : to;
 		}
-		from = (from / PER_WORD + 1) * PER_WORD;
+		from += PER_WORD;
 	}
 	return to;
+}
+
+uint64_t fleece_first_there(const struct fleece_snapshot *s, uint64_t from, uint64_t to)
+{
+	uint64_t end = to < s->n_chunks ? to : s->n_chunks;
+	uint64_t found = search(s, from, end, CHUNK_THERE, false);
+
+	return found < end ? found : to;
 }
 
 /* How many bytes from @offset on, of at most @bytes, have chunks of @state. */
 static uint64_t alike(const struct fleece_snapshot *s, uint64_t offset, uint64_t bytes,
 		      enum chunk_state state)
 {
-	uint64_t end = offset + bytes, at = offset;
+	uint64_t end = offset + bytes;
+	uint64_t at = search(s, offset / FLEECE_CHUNK, (end - 1) / FLEECE_CHUNK + 1, state, true) *
+		      FLEECE_CHUNK;
 
-	while (at < end && fleece_chunk_get(s, at / FLEECE_CHUNK) == state)
-		at = (at / FLEECE_CHUNK + 1) * FLEECE_CHUNK;
+	if (at <= offset)
+		return 0;
 	return (at < end ? at : end) - offset;
 }
 
@@ -240,11 +258,11 @@ static int snapshot_status(struct block *block, uint64_t offset, uint64_t bytes,
 			   struct block_extent *extent)
 {
 	struct fleece_snapshot *s = (struct fleece_snapshot *)block;
-	const struct block_extent all = *extent;
+	struct block_extent all = *extent;
 	uint64_t good = 0;
 	int r;
 
-	(void)bytes;
+	all.bytes = bytes < STATUS_MAX ? bytes : STATUS_MAX;
 	while (!good) {
 		*extent = all;
 		if (known_here(s, offset, extent, &r))

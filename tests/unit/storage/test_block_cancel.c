@@ -34,12 +34,13 @@ static void tracked_done(struct block_req *req, int result)
 }
 
 static void submit(struct tracked *t, struct block_queue *queue, struct block *block,
-		   enum block_op op, uint64_t offset, uint8_t with)
+		   enum block_op op, unsigned flags, uint64_t offset, uint8_t with)
 {
 	memset(t->buf, with, PART);
 	t->iov = (struct iovec){t->buf, PART};
 	t->ended = 0;
 	t->req = (struct block_req){.op = op,
+				    .flags = flags,
 				    .offset = offset,
 				    .bytes = PART,
 				    .iov = &t->iov,
@@ -133,6 +134,8 @@ static void io_uring_stops_what_waits_in_the_kernel(void **state)
 	block_queue_free(queue);
 }
 
+/* (FUA: what goes to the page cache alone may be carried out at once.) */
+
 /* The one thread cannot bring home what it has done; those behind it are taken back. */
 static void threads_give_back_what_they_have_not_begun(void **state)
 {
@@ -144,7 +147,7 @@ static void threads_give_back_what_they_have_not_begun(void **state)
 	assert_int_equal(queue_new_with(&queue, 1, queue_threads_init, NULL), 0);
 	pthread_mutex_lock(&queue->lock);
 	for (unsigned i = 0; i < 3; i++)
-		submit(&t[i], queue, file, BLOCK_WRITE, i * PART, 'x');
+		submit(&t[i], queue, file, BLOCK_WRITE, BLOCK_FUA, i * PART, 'x');
 	block_cancel(&t[1].req);
 	block_cancel(&t[2].req);
 	pthread_mutex_unlock(&queue->lock);
@@ -169,7 +172,7 @@ static void a_rings_backlog_is_given_back(void **state)
 	if (queue_new_with(&queue, DEPTH, queue_uring_init, NULL) < 0)
 		skip();
 	for (unsigned i = 0; i < N; i++)
-		submit(&t[i], queue, file, BLOCK_WRITE, i * PART, 'x');
+		submit(&t[i], queue, file, BLOCK_WRITE, BLOCK_FUA, i * PART, 'x');
 	for (unsigned i = N; i-- > 0;)
 		if (i % 2)
 			block_cancel(&t[i].req);
@@ -192,7 +195,7 @@ static void what_has_ended_stays_as_it_is(void **state)
 
 	(void)state;
 	assert_int_equal(block_queue_new_sync(&queue, NULL), 0);
-	submit(t, queue, file, BLOCK_WRITE, DISK, 'x'); /* out of range: ends at once */
+	submit(t, queue, file, BLOCK_WRITE, 0, DISK, 'x'); /* out of range: ends at once */
 	block_cancel(&t->req);
 	block_queue_drain(queue);
 	assert_int_equal(t->ended, 1);
@@ -217,7 +220,7 @@ static void a_limits_line_is_left(void **state)
 	assert_int_equal(block_queue_new_sync(&queue, NULL), 0);
 	assert_int_equal(block_throttle_open(&limited, file_node(), &limits, NULL), 0);
 	for (unsigned i = 0; i < N; i++)
-		submit(&t[i], queue, limited, BLOCK_WRITE, i * PART, 'x');
+		submit(&t[i], queue, limited, BLOCK_WRITE, 0, i * PART, 'x');
 	for (unsigned i = 0; i < N; i += 2) /* the last one stays */
 		block_cancel(&t[i].req);
 	for (unsigned i = 1; i < N - 1; i += 2)
@@ -319,11 +322,11 @@ static void a_snapshots_line_is_left(void **state)
 	assert_int_equal(block_queue_new_sync(&queue, NULL), 0);
 	assert_int_equal(block_fleece_open(&disk, &h->block, NULL), 0);
 	hold(h);
-	submit(&t[0], queue, disk, BLOCK_WRITE, 0, 'a');
+	submit(&t[0], queue, disk, BLOCK_WRITE, 0, 0, 'a');
 	assert_int_equal(block_fleece_snapshot(&snapshot, disk, test_file(0), NULL), 0);
-	submit(&t[1], queue, disk, BLOCK_WRITE, 0, 'b');
-	submit(&t[2], queue, snapshot, BLOCK_READ, 0, 'c');
-	submit(&t[3], queue, disk, BLOCK_WRITE, PART, 'd');
+	submit(&t[1], queue, disk, BLOCK_WRITE, 0, 0, 'b');
+	submit(&t[2], queue, snapshot, BLOCK_READ, 0, 0, 'c');
+	submit(&t[3], queue, disk, BLOCK_WRITE, 0, PART, 'd');
 	block_cancel(&t[1].req);
 	block_cancel(&t[2].req);
 	run_until_ended(queue, t + 1, 2);
@@ -334,7 +337,7 @@ static void a_snapshots_line_is_left(void **state)
 	run_until_ended(queue, t + 3, 1);
 	assert_int_equal(t[0].result | t[3].result, 0);
 	/* The snapshot is as good as if nobody had asked. */
-	submit(&t[2], queue, snapshot, BLOCK_READ, 0, 'c');
+	submit(&t[2], queue, snapshot, BLOCK_READ, 0, 0, 'c');
 	run_until_ended(queue, t + 2, 1);
 	assert_int_equal(t[2].buf[0], 'a');
 	assert_int_equal(t[2].buf[PART - 1], 'a');
@@ -368,7 +371,7 @@ static void a_formats_line_is_left(void **state)
 	assert_int_equal(block_queue_new(&queue, N, NULL), 0);
 	hold(h);
 	for (unsigned i = 0; i < N; i++)
-		submit(&t[i], queue, image, BLOCK_WRITE, i * 2 * PART, 'x');
+		submit(&t[i], queue, image, BLOCK_WRITE, 0, i * 2 * PART, 'x');
 	for (unsigned i = 0; i < N - 1; i++)
 		block_cancel(&t[i].req);
 	let_go(h);
@@ -399,7 +402,7 @@ static void cancel_at_random(struct block *block, int (*engine)(struct block_que
 		skip();
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		for (unsigned i = 0; i < N; i++)
-			submit(&t[i], queue, block, BLOCK_WRITE, i * 3 * PART, round);
+			submit(&t[i], queue, block, BLOCK_WRITE, 0, i * 3 * PART, round);
 		for (unsigned i = 0; i < N; i++) {
 			if (test_random(&random) % 3 == 0)
 				block_queue_kick(queue);

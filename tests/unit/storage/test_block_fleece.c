@@ -187,6 +187,39 @@ static void snapshots_are_read_only_and_counted(void **state)
 	block_queue_free(queue);
 }
 
+/* A sparse disk of 1 TiB: found sparse in few steps, and zeroed in few where it was zero. */
+static void a_large_disk_stays_sparse(void **state)
+{
+	const uint64_t large = 1ull << 40, places[] = {0, large / 3, large / 2, large - CHUNK};
+	struct block_queue *queue = sync_queue();
+	struct block *disk = fleece_over(file_node(large)), *snapshot;
+	struct block_extent extent;
+	uint8_t buf[4096], data[4096];
+	unsigned i, steps = 0;
+	uint64_t at;
+
+	(void)state;
+	memset(data, 'x', sizeof(data));
+	for (i = 0; i < nitems(places); i++)
+		assert_int_equal(block_pwrite(queue, disk, data, sizeof(data), places[i]), 0);
+	snapshot = snapshot_of(disk);
+	for (i = 0; i < nitems(places); i++) {
+		assert_int_equal(block_zero(queue, disk, places[i], CHUNK, BLOCK_UNMAP), 0);
+		assert_int_equal(block_pread(queue, snapshot, buf, sizeof(buf), places[i]), 0);
+		assert_memory_equal(buf, data, sizeof(buf));
+	}
+	for (at = 0; at < large; at += extent.bytes, steps++) {
+		assert_int_equal(block_status(snapshot, at, large - at, &extent), 0);
+		for (i = 0; i < nitems(places); i++)
+			assert_false(extent.zero && at <= places[i] &&
+				     places[i] < at + extent.bytes);
+	}
+	assert_true(steps < 100);
+	block_close(snapshot);
+	block_close(disk);
+	block_queue_free(queue);
+}
+
 /* --- requests under way ------------------------------------------------------------------- */
 
 /* A node that holds writes, until they are let go. */
@@ -498,6 +531,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(in_step_with_copies),
 	    cmocka_unit_test(snapshots_are_read_only_and_counted),
+	    cmocka_unit_test(a_large_disk_stays_sparse),
 	    cmocka_unit_test(the_instant_is_after_what_is_under_way),
 	    cmocka_unit_test(closed_while_it_waits),
 	    cmocka_unit_test(more_writes_than_copies),

@@ -170,7 +170,7 @@ void hotplug_take(struct vm *vm, unsigned slot)
 
 	LOCK_SCOPE(&h->lock);
 	/* Where the guest has ejected it, it knows. */
-	if (!pci_slot_hide(vm, slot))
+	if (!pci_slot_tear(vm, slot))
 		return;
 	h->ask &= ~(1u << slot);
 	h->check |= 1u << slot & h->slots;

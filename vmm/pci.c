@@ -204,6 +204,48 @@ void pci_slot_show(struct vm *vm, unsigned slot)
 	pthread_rwlock_unlock(&bus->slots_lock);
 }
 
+/* --- what is left of a device that was torn out --------------------------------------------- */
+
+static uint64_t ghost_read(void *opaque, uint64_t offset, unsigned size)
+{
+	(void)opaque, (void)offset, (void)size;
+	return 0;
+}
+
+static void ghost_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+{
+	(void)opaque, (void)offset, (void)size, (void)value;
+}
+
+static const struct bus_ops ghost_ops = {.read = ghost_read, .write = ghost_write};
+
+void pci_ghosts_drop(struct pci_bus *bus, uint64_t at, uint64_t bytes)
+{
+	struct pci_ghost *ghosts = &bus->ghosts[0][0];
+
+	LOCK_SCOPE(&bus->ghosts_lock);
+	for (size_t i = 0; i < sizeof(bus->ghosts) / sizeof(*ghosts); i++) {
+		struct pci_ghost *g = &ghosts[i];
+
+		if (!g->bytes || g->at >= at + bytes || at >= g->at + g->bytes)
+			continue;
+		bus_remove(bus->dev.vm->bus, BUS_MMIO, g->at, false);
+		g->bytes = 0;
+	}
+}
+
+static void ghost_make(struct pci_bus *bus, struct pci_ghost *ghost, uint64_t at, uint64_t bytes)
+{
+	LOCK_SCOPE(&bus->ghosts_lock);
+	if (ghost->bytes)
+		bus_remove(bus->dev.vm->bus, BUS_MMIO, ghost->at, false);
+	*ghost = (struct pci_ghost){at, bytes};
+	if (!at || bus_add(bus->dev.vm->bus, BUS_MMIO, at, bytes, &ghost_ops, NULL) < 0)
+		ghost->bytes = 0;
+}
+
+/* --- coming and going ------------------------------------------------------------------------- */
+
 /* Under slots_lock for writing: nobody is in configuration space. Calls into BARs are waited for.
  */
 static void hide(struct pci_bus *bus, struct pci_device *dev)
@@ -225,6 +267,26 @@ bool pci_slot_hide(struct vm *vm, unsigned slot)
 	dev = bus->slots[slot];
 	if (dev)
 		hide(bus, dev);
+	pthread_rwlock_unlock(&bus->slots_lock);
+	return dev;
+}
+
+bool pci_slot_tear(struct vm *vm, unsigned slot)
+{
+	struct pci_bus *bus = vm->pci;
+	struct pci_device *dev;
+	uint64_t at[nitems(dev->bars)];
+
+	pthread_rwlock_wrlock(&bus->slots_lock);
+	dev = bus->slots[slot];
+	if (dev) {
+		/* Nobody else changes them while the lock is held. */
+		for (unsigned i = 0; i < nitems(at); i++)
+			at[i] = dev->bars[i].at;
+		hide(bus, dev);
+		for (unsigned i = 0; i < nitems(at); i++)
+			ghost_make(bus, &bus->ghosts[slot][i], at[i], dev->bars[i].bytes);
+	}
 	pthread_rwlock_unlock(&bus->slots_lock);
 	return dev;
 }
@@ -262,6 +324,7 @@ static void free_bus(struct pci_bus *bus, struct vm *vm)
 	iothread_free(bus->thread);
 	pci_device_fini(&bus->host);
 	pthread_mutex_destroy(&bus->lines);
+	pthread_mutex_destroy(&bus->ghosts_lock);
 	pthread_rwlock_destroy(&bus->slots_lock);
 	vm->pci = NULL;
 	free(bus);
@@ -306,7 +369,9 @@ static int host_create(struct vm *vm, struct err *err)
 	if (!bus)
 		return err_set(err, -ENOMEM, "PCI: no memory");
 	bus->next_bar = LAYOUT_PCI_MMIO;
+	bus->dev.vm = vm;
 	pthread_mutex_init(&bus->lines, NULL);
+	pthread_mutex_init(&bus->ghosts_lock, NULL);
 	bus_rwlock_init(&bus->slots_lock);
 	vm->pci = bus;
 	pci_device_init(&bus->host, vm, &host_pci_ops, &id);

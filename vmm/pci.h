@@ -30,6 +30,7 @@
 #define PCI_CONFIG_BYTES 256
 #define PCI_MSIX_MAX	 64
 
+struct pci_bus;
 struct pci_device;
 
 struct pci_device_ops {
@@ -137,6 +138,8 @@ void pci_config_write(struct pci_device *dev, unsigned reg, unsigned size, uint6
 void pci_intx_enable(struct pci_device *dev, bool on);
 /* BARs answer nowhere. Under dev->lock. */
 void pci_bars_unmap(struct pci_device *dev);
+/* What was taken away makes room in the range. */
+void pci_ghosts_drop(struct pci_bus *bus, uint64_t at, uint64_t bytes);
 
 /* --- the bus (pci.c) ---------------------------------------------------------------------- */
 
@@ -148,15 +151,22 @@ enum {
 	PCI_SLOT_NICS = LAYOUT_PCI_SLOTS - 1, /* and down */
 };
 
+/* Where a BAR was whose device was taken away under its driver; 0 bytes: nowhere. */
+struct pci_ghost {
+	uint64_t at, bytes;
+};
+
 struct pci_bus {
 	struct device dev;
 	struct pci_device host;
 	pthread_rwlock_t slots_lock;
 	struct pci_device *slots[LAYOUT_PCI_SLOTS]; /* who shows; under slots_lock */
 	struct pci_device *taken[LAYOUT_PCI_SLOTS]; /* and who waits, or is hidden; the same */
-	bool hot;				    /* the machine is made; control thread */
-	uint32_t address;			    /* CONFIG_ADDRESS, atomic */
-	uint64_t next_bar;			    /* where the next BAR goes when plugged */
+	pthread_mutex_t ghosts_lock;
+	struct pci_ghost ghosts[LAYOUT_PCI_SLOTS][6]; /* by slot and BAR; under ghosts_lock */
+	bool hot;				      /* the machine is made; control thread */
+	uint32_t address;			      /* CONFIG_ADDRESS, atomic */
+	uint64_t next_bar;			      /* where the next BAR goes when plugged */
 	pthread_mutex_t lines;	 /* guards line_slots and the devices' intx fields */
 	uint32_t line_slots[4];	 /* who raises GSI LAYOUT_IRQ_PCI_BASE + n, by slot */
 	struct iothread *thread; /* pci_bus_thread() */
@@ -183,6 +193,13 @@ void pci_slot_show(struct vm *vm, unsigned slot);
  * gets there. It is still to be destroyed. False if none shows there. Any thread.
  */
 bool pci_slot_hide(struct vm *vm, unsigned slot);
+/*
+ * The same for a device that its driver has not let go of: where its BARs were reads as zero
+ * until something else comes there, so that a driver which waits for the device to be reset
+ * (virtio 1.2 §4.1.4.3.2: until device_status is 0) comes to an end. All ones would be
+ * a status that never is.
+ */
+bool pci_slot_tear(struct vm *vm, unsigned slot);
 
 /* May a BAR be here? */
 bool pci_window_has(const struct vm *vm, uint64_t addr, uint64_t bytes);

@@ -167,6 +167,7 @@ static void bars_update(struct pci_device *dev)
 
 		if (!want || want == bar->at)
 			continue;
+		pci_ghosts_drop(dev->vm->pci, want, bar->bytes);
 		if (bus_add(dev->vm->bus, BUS_MMIO, want, bar->bytes, &bar_ops, bar) < 0)
 			continue;
 		bar->at = want;

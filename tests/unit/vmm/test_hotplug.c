@@ -289,6 +289,67 @@ static void unasked_and_by_force(void **state)
 	assert_int_equal(hotplug_asked(&w->f->vm), 0);
 }
 
+static void what_is_torn_out_reads_as_zero(void **state)
+{
+	struct world *w = *state;
+	uint64_t at = LAYOUT_PCI_MMIO_END - 0x10000;
+	struct device *dev = attach(w, SLOT);
+
+	fake_config_write(w->f, SLOT, PCI_BASE_ADDRESS_0, 4, at);
+	fake_config_write(w->f, SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	fake_write(w->f, BUS_MMIO, at + 20, 1, 1);
+	assert_int_equal(fake_read(w->f, BUS_MMIO, at + 20, 1), 1);
+	hotplug_take(&w->f->vm, SLOT);
+	end(w, dev, SLOT);
+	/* its driver resets it, and sees that done */
+	fake_write(w->f, BUS_MMIO, at + 20, 1, 0);
+	assert_int_equal(fake_read(w->f, BUS_MMIO, at + 20, 1), 0);
+	assert_int_equal(fake_read(w->f, BUS_MMIO, at + 0x4000, 1), 0xff);
+	/* and another may have the place, or a part of it */
+	attach(w, SLOT + 1);
+	fake_config_write(w->f, SLOT + 1, PCI_BASE_ADDRESS_0 + 8, 4, at + 0x1000);
+	fake_config_write(w->f, SLOT + 1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(fake_read(w->f, BUS_MMIO, at + 0x1000 + 12, 4), 1); /* masked */
+	assert_int_equal(fake_read(w->f, BUS_MMIO, at + 20, 1), 0xff);
+}
+
+static void tables_have_what_is_used_and_some_to_spare(void **state)
+{
+	static struct disk *const some = (struct disk *)&some;
+	struct vm_config config = {.cpus = 1};
+	uint32_t none = hotplug_slots(&config), few, all;
+
+	(void)state;
+	assert_int_equal(none & 7, 0); /* the board's */
+	assert_int_equal(__builtin_popcount(none), 8);
+	config.disks[0] = config.disks[9] = some;
+	few = hotplug_slots(&config);
+	assert_int_equal(__builtin_popcount(few), 10);
+	assert_true(few & 1u << (PCI_SLOT_DISKS + 9));
+	config.n_nics = VMM_NICS_MAX;
+	for (unsigned i = 0; i < VMM_DISKS_MAX; i++)
+		config.disks[i] = some;
+	all = hotplug_slots(&config);
+	assert_int_equal(all & 7, 0);
+	assert_int_equal(__builtin_popcount(all), LAYOUT_PCI_SLOTS - PCI_SLOT_DISKS);
+}
+
+static void slots_that_no_table_has_are_for_those_who_look(void **state)
+{
+	struct world *w = *state;
+	const unsigned slot = PCI_SLOT_DISKS + 12;
+	struct err err = ERR_INIT;
+
+	hear(w);
+	attach(w, slot);
+	assert_int_not_equal(id(w, slot), NOBODY);
+	assert_int_equal(in(w, CHECK), 0);
+	assert_false(hotplug_heard(&w->f->vm, slot));
+	assert_int_equal(hotplug_ask(&w->f->vm, slot, &err), -EOPNOTSUPP);
+	fake_write(w->f, BUS_PIO, EJECT, 4, 1u << slot);
+	assert_int_not_equal(id(w, slot), NOBODY);
+}
+
 /* --- mischief --------------------------------------------------------------------------------- */
 
 static void the_board_and_empty_slots_stay(void **state)
@@ -447,6 +508,9 @@ int main(void)
 	    T(asked_and_ejected),
 	    T(registers_end_with_the_eject),
 	    T(unasked_and_by_force),
+	    T(what_is_torn_out_reads_as_zero),
+	    T(tables_have_what_is_used_and_some_to_spare),
+	    T(slots_that_no_table_has_are_for_those_who_look),
 	    T(the_board_and_empty_slots_stay),
 	    T(only_whole_registers_are_there),
 	    T(thousands_come_and_go),

@@ -79,7 +79,6 @@ static bool ask(struct nbd_handle *nbd, struct nbd_export *export)
 static int collect(struct nbd_handle *nbd, const struct target *target, struct list *list,
 		   struct err *err)
 {
-	nbd_list_callback callback = {.callback = take_name, .user_data = list};
 	_cleanup_free_ char *own = NULL;
 	uint32_t n = 0;
 	int r = conn_connect(nbd, target->uri, err);
@@ -95,7 +94,7 @@ static int collect(struct nbd_handle *nbd, const struct target *target, struct l
 	}
 	if (!nbd_aio_is_negotiating(nbd))
 		return err_set(err, -EOPNOTSUPP, "the server cannot list what it exports");
-	if (nbd_opt_list(nbd, callback) < 0) {
+	if (nbd_opt_list(nbd, (nbd_list_callback){.callback = take_name, .user_data = list}) < 0) {
 		r = conn_error(err);
 		return r == -ENOTSUP ? err_set(err, r, "the server does not list what it exports%s",
 					       conn_hint(target))

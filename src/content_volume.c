@@ -71,7 +71,7 @@ static void give_back(void *arg, bool written)
 /* --- opening ------------------------------------------------------------------------------------
  */
 
-static int open_chain(struct volume *v, bool write, struct cancel *cancel, struct block **block,
+int volume_block_open(struct volume *v, bool write, struct cancel *cancel, struct block **block,
 		      struct err *err)
 {
 	struct volume_chain chain;
@@ -101,7 +101,7 @@ static int open_claimed(struct volume *v, bool write, const struct caller *calle
 	int r = write ? volume_settle(v, err) : 0;
 
 	if (r == 0)
-		r = open_chain(v, write, caller->cancel, &block, err);
+		r = volume_block_open(v, write, caller->cancel, &block, err);
 	if (r < 0) {
 		give_back(o, false);
 		return r;

@@ -235,6 +235,7 @@ int pool_activate(struct pool *pool, struct err *err)
 		char words[ERR_TEXT_MAX + 32];
 
 		snprintf(words, sizeof(words), "%s %s", err_name(r), err ? err->text : "");
+		pool->failure = r;
 		pool_set_state(pool, POOL_FAILED, words);
 	} else if (!*source) {
 		pool_set_state(pool, POOL_INACTIVE, NULL);

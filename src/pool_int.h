@@ -60,6 +60,7 @@ struct volume_meta {
 	uid_t named_uid;
 	gid_t named_gid;
 	struct volume_values wanted; /* while it is new */
+	bool taken;		     /* of those that are absent: it has just come */
 };
 
 /* What a look into a volume found. Text is NULL where there is none. */
@@ -126,6 +127,7 @@ struct pool {
 	struct outcome error;
 	enum pool_state state;
 	char *trouble; /* of its storage: words while it failed */
+	int failure;   /* errno of these */
 	uint64_t capacity, allocation, free_bytes;
 
 	struct volume **by_name; /* sorted; a reference each */
@@ -353,6 +355,9 @@ int volume_grow(struct volume *volume, const char *size, const struct caller *ca
 /* --- volume_work.c, volume_convert.c
  * ---------------------------------------------------------------------------- */
 
+/* All of it, for its content: as volume_chain_open(), as one node. */
+int volume_block_open(struct volume *volume, bool write, struct cancel *cancel,
+		      struct block **block, struct err *err);
 /* Its image alone or with what is below it (IMAGE_…); @held keeps it locked: close it after. */
 int volume_open_image(struct volume *volume, unsigned flags, struct cancel *cancel,
 		      struct block **block, int *held, struct err *err);

@@ -198,18 +198,34 @@ static struct refresh *refresh_new(struct pool *pool, bool watch)
 /* --- after: all under pool.lock
  * ------------------------------------------------------------------- */
 
-static struct volume_meta *find_absent(struct pool *pool, const char *name)
+static int meta_by_name(const void *a, const void *b)
 {
-	for (size_t i = 0; i < pool->n_absent; i++)
-		if (strcmp(pool->absent[i].name, name) == 0)
-			return &pool->absent[i];
-	return NULL;
+	return strcmp(((const struct volume_meta *)a)->name, ((const struct volume_meta *)b)->name);
 }
 
-static void drop_absent(struct pool *pool, struct volume_meta *meta)
+/* They are sorted while a listing is merged. */
+static struct volume_meta *find_absent(struct pool *pool, const char *name)
 {
-	meta_free(meta);
-	*meta = pool->absent[--pool->n_absent];
+	struct volume_meta key, *found;
+
+	if (!pool->n_absent)
+		return NULL;
+	snprintf(key.name, sizeof(key.name), "%s", name);
+	found = bsearch(&key, pool->absent, pool->n_absent, sizeof(key), meta_by_name);
+	return found && !found->taken ? found : NULL;
+}
+
+/* Those that came are absent no longer. */
+static void drop_taken(struct pool *pool)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < pool->n_absent; i++)
+		if (pool->absent[i].taken)
+			meta_free(&pool->absent[i]);
+		else
+			pool->absent[kept++] = pool->absent[i];
+	pool->n_absent = kept;
 }
 
 /* It is not there now; what is known of it is kept, for when its storage is back. */
@@ -217,6 +233,10 @@ static void goes(struct pool *pool, struct volume *v)
 {
 	struct volume_meta *more, copy;
 
+	if (pool->n_absent >= STORAGE_VOLUMES_MAX) {
+		meta_free(&pool->absent[0]);
+		pool->absent[0] = pool->absent[--pool->n_absent];
+	}
 	if (meta_copy(&copy, &v->meta) == 0) {
 		more = realloc(pool->absent, (pool->n_absent + 1) * sizeof(*more));
 		if (more) {
@@ -269,7 +289,7 @@ static struct volume *comes(struct pool *pool, const struct storage_entry *e)
 		return NULL;
 	}
 	if (absent)
-		drop_absent(pool, absent);
+		absent->taken = true;
 	volume_event(v, "volume-found", NULL);
 	volume_put(v); /* the pool has its own */
 	return v;
@@ -321,18 +341,12 @@ static void show_space(struct pool *pool, const struct storage_list *list)
  */
 static void show_unmade(struct pool *pool)
 {
-	for (size_t i = 0; i < pool->n_absent;) {
+	for (size_t i = 0; i < pool->n_absent; i++) {
 		struct storage_entry e = {0};
-		struct volume *v;
 
-		if (!pool->absent[i].unmade) {
-			i++;
-			continue;
-		}
 		strcpy(e.name, pool->absent[i].name);
-		v = comes(pool, &e);
-		if (!v)
-			return;
+		if (pool->absent[i].unmade && !pool->absent[i].taken)
+			comes(pool, &e);
 	}
 }
 
@@ -342,6 +356,8 @@ static bool merge(struct pool *pool, struct refresh *f)
 	bool changed = false;
 
 	drop_missing(pool, &f->list);
+	if (pool->n_absent)
+		qsort(pool->absent, pool->n_absent, sizeof(*pool->absent), meta_by_name);
 	for (size_t i = 0; i < f->list.n; i++) {
 		const struct storage_entry *e = &f->list.entries[i];
 		struct volume *v = pool_find_volume(pool, e->name);
@@ -354,6 +370,7 @@ static bool merge(struct pool *pool, struct refresh *f)
 		volume_seen(v, e, f->found[i].looked ? &f->found[i].look : NULL);
 	}
 	show_unmade(pool);
+	drop_taken(pool);
 	show_space(pool, &f->list);
 	pool_set_state(pool, POOL_ACTIVE, NULL);
 	return changed;
@@ -368,6 +385,7 @@ static void storage_failed(struct pool *pool, const struct err *err)
 		goes(pool, pool->order[i]);
 	pool->capacity = pool->allocation = pool->free_bytes = 0;
 	pool_touch(pool, POOL_CAPACITY, NULL);
+	pool->failure = err->code;
 	pool_set_state(pool, POOL_FAILED, words);
 }
 
@@ -600,7 +618,8 @@ int pool_refresh(struct pool *pool, bool wait, struct cancel *cancel, struct err
 	if (r == 0 && pool->state == POOL_FAILED) {
 		const char *words = pool->trouble ? strchr(pool->trouble, ' ') : NULL;
 
-		r = err_set(err, -EIO, "%s", words ? words + 1 : "it failed");
+		r = err_set(err, pool->failure ? pool->failure : -EIO, "%s",
+			    words ? words + 1 : "it failed");
 	}
 	pthread_mutex_unlock(&pool->lock);
 	cancel_set_wake(cancel, NULL, NULL);

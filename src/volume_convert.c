@@ -107,14 +107,14 @@ static int to_device(const struct transfer *t, struct storage *s, struct block *
 static int transfer(struct transfer *t, struct err *err)
 {
 	_cleanup_storage_ struct storage *s = pool_storage(t->to->pool, err);
-	_cleanup_close_ int held = -1, made = -1;
+	_cleanup_close_ int made = -1;
 	struct block *from = NULL;
 	struct block_info info;
 	int r;
 
 	if (!s)
 		return -ENXIO;
-	r = volume_open_image(t->from, IMAGE_READONLY, t->caller->cancel, &from, &held, err);
+	r = volume_block_open(t->from, false, t->caller->cancel, &from, err);
 	if (r == 0) {
 		/* as it is, whatever was seen of it last */
 		block_info_get(from, &info);

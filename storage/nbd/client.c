@@ -44,11 +44,15 @@ void client_free(struct client *client)
 		forget_first_reply(client);
 }
 
+static bool has_room(const struct client *client)
+{
+	return client->n_ops < CLIENT_OPS_MAX && client->op_bytes < CLIENT_BYTES_MAX;
+}
+
 short client_events(const struct client *client)
 {
-	bool room = client->n_ops < CLIENT_OPS_MAX && client->op_bytes < CLIENT_BYTES_MAX;
-
-	return (room || client->into ? POLLIN : 0) | (client->first_reply ? POLLOUT : 0);
+	return (has_room(client) || client->into ? POLLIN : 0) |
+	       (client->first_reply ? POLLOUT : 0);
 }
 
 /* --- requests -----------------------------------------------------------------------------------
@@ -157,7 +161,7 @@ static void advance(struct client *client, struct ops *ops, size_t n)
 		taken(client, ops, take_ptr(client->into));
 }
 
-static int parse(struct client *client, struct ops *ops)
+int client_take(struct client *client, struct ops *ops)
 {
 	size_t at = 0;
 	int r = 0;
@@ -172,7 +176,7 @@ static int parse(struct client *client, struct ops *ops)
 			memcpy(client->into->data + client->into_n, client->rx + at, part);
 			at += part;
 			advance(client, ops, part);
-		} else if (have >= sizeof(struct nbd_request)) {
+		} else if (have >= sizeof(struct nbd_request) && has_room(client)) {
 			struct nbd_request rq;
 
 			memcpy(&rq, client->rx + at, sizeof(rq));
@@ -212,7 +216,7 @@ int client_receive(struct client *client, struct ops *ops)
 		advance(client, ops, part);
 	}
 	client->rx_n += (size_t)n;
-	return parse(client, ops);
+	return client_take(client, ops);
 }
 
 /* --- replies

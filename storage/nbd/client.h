@@ -33,6 +33,8 @@ void client_free(struct client *client);
 short client_events(const struct client *client);
 /* Receives once; hands whole requests to @ops. 0, or -errno: the client is gone or to be left. */
 int client_receive(struct client *client, struct ops *ops);
+/* Takes what was received when there was no room for it: after replies were sent. As above. */
+int client_take(struct client *client, struct ops *ops);
 /* Queues the reply to @op, by its ->error. Frees @op in the end, unless it is on a list then. */
 void client_reply(struct client *client, struct op *op);
 /* Sends replies as far as there is room. 0 or -errno as above. */

@@ -341,6 +341,18 @@ static bool may_end(const struct serve *s)
 	return true;
 }
 
+/* Sends replies; true if that made room for requests which had been received already. */
+static bool talk(struct serve *s)
+{
+	uint64_t taken = s->ops.seq;
+
+	if (s->leaving)
+		return false;
+	if (client_send(&s->client) < 0 || client_take(&s->client, &s->ops) < 0)
+		leave(s);
+	return s->ops.seq != taken;
+}
+
 static void one_round(struct serve *s)
 {
 	struct pollfd p[1 + CONNS];
@@ -361,9 +373,7 @@ static void one_round(struct serve *s)
 		take_answers(s);
 		look_after_server(s);
 		start_requests(s);
-	} while (s->done);
-	if (!s->leaving && client_send(&s->client) < 0)
-		leave(s);
+	} while (talk(s) || s->done);
 }
 
 /* --- the beginning

@@ -132,7 +132,7 @@ static void requests(const uint8_t *data, size_t size)
 	feed(pair[1], data + 1, size - 1);
 	for (unsigned i = 0; client_receive(client, &ops) == 0 && i < 100000; i++) {
 		answer(client, &ops, i < size ? data[i] : 0);
-		if (client_send(client) < 0)
+		if (client_send(client) < 0 || client_take(client, &ops) < 0)
 			break;
 		while (recv(pair[1], sink, sizeof(sink), MSG_DONTWAIT) > 0)
 			;

@@ -35,8 +35,11 @@ while at < size:
     print(data >> 20, at >> 20)
 END
 }
-good() { # FILE FORMAT
-	qemu-img check -q -f "$2" "$1" || fail "qemu-img check: $(qemu-img check -f "$2" "$1" 2>&1)"
+# good FILE FORMAT: qemu-img finds nothing wrong with it, once it is let go by who wrote it
+# (close(2) does not wait for a FUSE file system to do so)
+good() {
+	wait_for qemu-img info -f "$2" "$1" >/dev/null
+	[ "$2" = raw ] || qemu-img check -q -f "$2" "$1" || fail "qemu-img check: $(qemu-img check -f "$2" "$1" 2>&1)"
 }
 used_kib() { du -k "$1" | cut -f 1; }
 
@@ -79,7 +82,7 @@ for v in raw qcow2 small; do
 	head -c 24M /dev/urandom >"$V/in.$v/image"
 	cp --sparse=always "$T/over.qcow2.raw" "$V/in.$v/image"
 	cmp "$T/over.qcow2.raw" "$V/in.$v/image"
-	[ $f = raw ] || good "$T/store/in.$v" $f
+	good "$T/store/in.$v" $f
 	qemu-img compare -q -f raw -F "$f" "$T/over.qcow2.raw" "$T/store/in.$v"
 	dd if="$T/packed.qcow2.raw" of="$V/in.$v/image" bs=1M conv=fsync,notrunc status=none
 	cmp "$T/packed.qcow2.raw" "$V/in.$v/image"
@@ -160,6 +163,10 @@ fi
 note "many readers, and a writer beside them is refused or they read one content"
 for i in 1 2 3 4 5 6; do cmp "$T/over.qcow2.raw" "$V/over.qcow2/image" & done
 for i in 1 2 3 4 5 6; do wait -n || fail "a reader"; done
+exec 4>"$V/in.raw/image" 5<"$V/base.qcow2/image"
+like "$("$TOOLS/trycall" read "$V/in.raw/image")" '^(ok|open EBUSY)$'
+like "$("$TOOLS/trycall" write-raw "$V/base.qcow2/image" x)" '^open EBUSY$' # it would not stay as of open
+exec 4>&- 5<&-
 dd if="$V/base.qcow2/image" of=/dev/null bs=4k count=100 status=none iflag=direct
 
 note "the disk of a machine: the same content"
@@ -173,6 +180,7 @@ put "$M/m/disks/e/source" "$T/again.qcow2"
 cmp "$T/packed.qcow2.raw" "$M/m/disks/e/image"
 printf 'by the disk' | dd of="$M/m/disks/e/image" conv=notrunc status=none
 is "$(head -c 11 "$M/m/disks/e/image")" 'by the disk'
+good "$T/again.qcow2" qcow2
 qemu-img convert -f qcow2 -O raw "$T/again.qcow2" "$T/o"
 is "$(head -c 11 "$T/o")" 'by the disk'
 

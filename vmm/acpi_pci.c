@@ -128,8 +128,9 @@ static void add_hotplug(struct tables *t)
 	aml_op(out, AML_STORE);
 	aml_path(out, "HPAS");
 	aml_local(out, 1);
-	notify_slots(out, t->slots, 0, NOTIFY_CHECK);
+	/* What goes goes first: something else may have come in its place. */
 	notify_slots(out, t->slots, 1, NOTIFY_EJECT);
+	notify_slots(out, t->slots, 0, NOTIFY_CHECK);
 	aml_end(out, method);
 }
 

@@ -26,6 +26,7 @@ struct hotplug {
 	uint32_t check, ask; /* as the guest reads them */
 	uint32_t asked;	     /* for these; until they are done */
 	uint32_t ejected;    /* these are off the bus; until they are done */
+	uint32_t torn;	     /* these were taken by force: an eject of them is to come */
 };
 
 static struct hotplug *find(struct vm *vm)
@@ -37,6 +38,11 @@ static struct hotplug *find(struct vm *vm)
 static void update(struct hotplug *h)
 {
 	pm_gpe_set(h->pm, LAYOUT_GPE_HOTPLUG, h->check || h->ask);
+}
+
+static bool hears(const struct hotplug *h, unsigned slot)
+{
+	return h->slots >> slot & 1 && pm_gpe_used(h->pm, LAYOUT_GPE_HOTPLUG);
 }
 
 /* --- ports -------------------------------------------------------------------------------- */
@@ -67,6 +73,10 @@ static void eject(struct hotplug *h, unsigned slot)
 
 	/* Under the lock: once control has taken a slot, no eject of what was there is to come. */
 	LOCK_SCOPE(&h->lock);
+	if (h->torn & bit) {
+		h->torn &= ~bit; /* that was not about what is there now */
+		return;
+	}
 	if (!pci_slot_hide(h->dev.vm, slot))
 		return;
 	h->check &= ~bit;
@@ -128,9 +138,7 @@ uint32_t hotplug_slots(const struct vm_config *config)
 
 bool hotplug_heard(struct vm *vm, unsigned slot)
 {
-	struct hotplug *h = find(vm);
-
-	return h->slots >> slot & 1 && pm_gpe_used(h->pm, LAYOUT_GPE_HOTPLUG);
+	return hears(find(vm), slot);
 }
 
 int hotplug_ask(struct vm *vm, unsigned slot, struct err *err)
@@ -142,6 +150,8 @@ int hotplug_ask(struct vm *vm, unsigned slot, struct err *err)
 	LOCK_SCOPE(&h->lock);
 	if (h->ejected >> slot & 1)
 		return 0;
+	/* One answer will do for both, where the guest has not read of the first. */
+	h->torn &= ~(h->ask & 1u << slot);
 	h->ask |= 1u << slot;
 	h->asked |= 1u << slot;
 	update(h);
@@ -172,8 +182,10 @@ void hotplug_take(struct vm *vm, unsigned slot)
 	/* Where the guest has ejected it, it knows. */
 	if (!pci_slot_tear(vm, slot))
 		return;
-	h->ask &= ~(1u << slot);
-	h->check |= 1u << slot & h->slots;
+	if (!hears(h, slot))
+		return;
+	h->ask |= 1u << slot;
+	h->torn |= 1u << slot;
 	update(h);
 }
 

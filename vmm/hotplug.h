@@ -8,8 +8,8 @@
  * The guest sees, at LAYOUT_PORT_HOTPLUG, three registers of 32 bits, a bit for each
  * slot; only whole ones can be accessed:
  *
- *	0  check   r   slots where something has come or gone; reading clears it
- *	4  ask     r   slots whose device is asked to go; reading clears it
+ *	0  check   r   slots where something has come; reading clears it
+ *	4  ask     r   slots whose device is to go, or is torn out; reading clears it
  *	8  eject    w  ones: the guest has let go of these
  *
  * As long as check or ask is not 0, general purpose event LAYOUT_GPE_HOTPLUG is up. The
@@ -51,7 +51,10 @@ int hotplug_ask(struct vm *vm, unsigned slot, struct err *err);
 uint32_t hotplug_asked(struct vm *vm);
 /* Slots that the guest has let go of, asked or not, and that are not done: off the bus. */
 uint32_t hotplug_ejected(struct vm *vm);
-/* Takes @slot off the bus whatever the guest does, and tells the guest. */
+/*
+ * Takes @slot off the bus whatever the guest does. It is asked to let go of what is not there any
+ * more: a driver that had it ends then. The eject that this leads to does nothing.
+ */
 void hotplug_take(struct vm *vm, unsigned slot);
 /* What was in @slot is destroyed. */
 void hotplug_done(struct vm *vm, unsigned slot);

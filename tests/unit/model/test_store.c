@@ -166,7 +166,7 @@ static void a_directory_that_cannot_be(void **state)
 	struct err err = ERR_INIT;
 	struct model *model;
 	char file[100];
-	struct model_options o = {file, f->run, "/bin/false"};
+	struct model_options o = {.state_dir = file, .run_dir = f->run, .vmm_path = "/bin/false"};
 
 	close_model(f);
 	write_file(f, "file", "");

@@ -126,22 +126,50 @@ static void enqueue(struct machine *m, const char *name)
 	pthread_cond_signal(&sizes->cond);
 }
 
-uint64_t machine_disk_size(struct machine *m, const char *name)
+/* Pools keep the sizes of their volumes themselves. */
+static uint64_t volume_kept(struct model *model, const char *source)
+{
+	char pool_of[POOL_NAME_MAX + 1];
+	int n = disk_source_pool(source);
+	_cleanup_pool_ struct pool *pool = NULL;
+	_cleanup_volume_ struct volume *volume = NULL;
+
+	snprintf(pool_of, sizeof(pool_of), "%.*s", n, source);
+	pool = model_pool_get(model, pool_of);
+	volume = pool ? pool_volume_get(pool, source + n + 1) : NULL;
+	return volume ? volume_size(volume) : 0;
+}
+
+/* Whether a VMM has it: then its size; else what is kept of one that is no volume. */
+static bool size_known(struct machine *m, const struct disk *d, uint64_t *bytes)
 {
 	const struct vmm_has_disk *has;
-	const struct disk *d;
 	struct disk_kept *k;
 
 	LOCK_SCOPE(&m->lock);
-	has = m->vmm ? vmm_disk_find(m->vmm, name) : NULL;
-	if (has)
-		return has->bytes;
-	d = definition_disk(m->def, name);
-	if (!d || !*d->values.source)
-		return 0;
-	enqueue(m, name);
-	k = find(m, name, false);
-	return k ? k->bytes : 0;
+	has = m->vmm ? vmm_disk_find(m->vmm, d->name) : NULL;
+	if (has) {
+		*bytes = has->bytes;
+		return true;
+	}
+	if (disk_source_pool(d->values.source) > 0)
+		return false;
+	if (*d->values.source)
+		enqueue(m, d->name);
+	k = *d->values.source ? find(m, d->name, false) : NULL;
+	*bytes = k ? k->bytes : 0;
+	return true;
+}
+
+uint64_t machine_disk_size(struct machine *m, const char *name)
+{
+	_cleanup_definition_ struct definition *def = machine_definition(m);
+	const struct disk *d = definition_disk(def, name);
+	uint64_t bytes = 0;
+
+	if (!d || size_known(m, d, &bytes))
+		return bytes;
+	return volume_kept(m->model, d->values.source);
 }
 
 /* --- the thread ------------------------------------------------------------------------------ */
@@ -156,7 +184,7 @@ static void look_at(struct look *look, struct cancel *cancel)
 	struct err err = ERR_INIT;
 	struct caller owner;
 
-	if (!d || !*d->values.source || machine_owner_rights(look->m, &rights) < 0)
+	if (!d || *d->values.source != '/' || machine_owner_rights(look->m, &rights) < 0)
 		return;
 	owner = (struct caller){.uid = rights.uid,
 				.gid = rights.gid,
@@ -230,7 +258,7 @@ void disk_sizes_look(struct model *model)
 	while ((m = model_machine_next(model, &cursor))) {
 		pthread_mutex_lock(&m->lock);
 		for (size_t i = 0; i < m->def->n_disks; i++)
-			if (*m->def->disks[i].values.source)
+			if (*m->def->disks[i].values.source == '/')
 				enqueue(m, m->def->disks[i].name);
 		pthread_mutex_unlock(&m->lock);
 		machine_put(m);

@@ -98,6 +98,8 @@ static void show_disk(struct machine *m, size_t i, const struct disk *old, struc
 	m->disk_changed[i] = when;
 	if (old) {
 		machine_touch(m, ASPECT_DISK, d->name);
+		if (strcmp(old->values.source, d->values.source) != 0)
+			machine_touch(m, ASPECT_DISK_CONTENT, d->name);
 	} else {
 		disk_event(m, "disk-added", d->name, caller);
 		machine_touch(m, ASPECT_DISKS, d->name);

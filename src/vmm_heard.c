@@ -295,6 +295,13 @@ static void disk_failed(struct vmm *vmm, const char *name, const struct vmm_disk
 	machine_guest_failed(m, &err);
 }
 
+/* Under machine.lock: its state, and what is in it. */
+static void show_disk(struct machine *m, const char *name)
+{
+	machine_touch(m, ASPECT_DISK, name);
+	machine_touch(m, ASPECT_DISK_CONTENT, name);
+}
+
 void vmm_disk_gone(struct vmm *vmm, const char *name, const char *note)
 {
 	struct machine *m = vmm->m;
@@ -313,8 +320,7 @@ void vmm_disk_gone(struct vmm *vmm, const char *name, const char *note)
 		disk_size_keep(m, name, has->bytes);
 		vmm_disk_drop(vmm, name);
 		disk_event(m, "disk-detached", name, 0, note && *note ? note : NULL);
-		machine_touch(m, ASPECT_DISK, name);
-		machine_touch(m, ASPECT_DISK_CONTENT, name);
+		show_disk(m, name);
 		pthread_cond_broadcast(&m->cond);
 	}
 	pthread_mutex_unlock(&m->lock);
@@ -432,7 +438,7 @@ void vmm_heard_exit(struct vmm *vmm, const char *how)
 	machine_touch(m, ASPECT_VCPUS, NULL);
 	machine_touch(m, ASPECT_CONSOLE, NULL);
 	for (struct vmm_has_disk *d = vmm->disks; d; d = d->next)
-		machine_touch(m, ASPECT_DISK, d->name);
+		show_disk(m, d->name);
 	rundir_note_end(m, m->state);
 	rundir_clear(m, false);
 	pthread_cond_broadcast(&m->cond);

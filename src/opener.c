@@ -281,7 +281,7 @@ int opener_file(struct opener *o, const struct opener_request *rq, int flags, bo
 		struct err *err)
 {
 	struct open_ask a = {.what = OPEN_FILE, .flags = flags, .block = block};
-	struct open_answer answer;
+	struct open_answer answer = {.end = true};
 	struct ask ask;
 	int fds[2] = {-1, -1}, r = begin(o, &ask, &a, rq, err);
 	size_t n_fds = 0;
@@ -369,7 +369,7 @@ int opener_probe(struct opener *o, const struct opener_request *rq, const struct
 			     .block = true,
 			     .format_known = probe->format_known,
 			     .disk.format = probe->format};
-	struct open_answer answer;
+	struct open_answer answer = {.end = true};
 	struct ask ask;
 	int fds[2], r = begin(o, &ask, &a, rq, err);
 	size_t n_fds = 0;

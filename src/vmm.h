@@ -41,12 +41,12 @@ struct vmm {
 	int disk_error;		    /* of the last disk that failed: -errno */
 	struct timespec disk_heard; /* when a failing disk was last told of */
 	bool io_error;		    /* paused because of it */
-	struct vmm_status status; /* the last, with text made printable */
-	unsigned cpus;		  /* as it was told, or said when it was found; bounded */
-	bool ended;		  /* status says so: it was told to quit, or is preserved */
-	bool gone;		  /* the process is */
-	bool ready;		  /* its vcpus run, or ran */
-	char how[128];		  /* how it went, in words */
+	struct vmm_status status;   /* the last, with text made printable */
+	unsigned cpus;		    /* as it was told, or said when it was found; bounded */
+	bool ended;		    /* status says so: it was told to quit, or is preserved */
+	bool gone;		    /* the process is */
+	bool ready;		    /* its vcpus run, or ran */
+	char how[128];		    /* how it went, in words */
 
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t cond;  /* CLOCK_MONOTONIC: a call was answered */

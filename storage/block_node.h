@@ -83,7 +83,8 @@ struct queue_io {
 	void (*done)(struct queue_io *io, int result);
 	struct queue_io *next;
 	int result;
-	bool cached; /* READV, WRITEV: of a regular file, through the page cache, and not to be synced */
+	bool cached; /* READV, WRITEV: of a regular file, through the page cache, and not to be
+			synced */
 };
 
 /* The io in a request's own room, and what is left of that room for the node. */

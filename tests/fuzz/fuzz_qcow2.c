@@ -40,9 +40,8 @@ static int open_image(struct block **block, int fd, unsigned flags)
 	/* It may ask for a data file. */
 	memset(&chain, 0, sizeof(chain));
 	chain.n = 1;
-	chain.layers[0] = (struct image_layer){.format = IMAGE_QCOW2,
-					       .fd = dup_fd(fd),
-					       .data_fd = memfd_create("data", MFD_CLOEXEC)};
+	chain.layers[0] = (struct image_layer){
+	    .format = IMAGE_QCOW2, .fd = dup_fd(fd), .data_fd = memfd_create("data", MFD_CLOEXEC)};
 	return image_chain_open(block, &chain, flags | IMAGE_NO_BACKING, NULL);
 }
 

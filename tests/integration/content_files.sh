@@ -161,8 +161,8 @@ else
 fi
 
 note "many readers, and a writer beside them is refused or they read one content"
-for i in 1 2 3 4 5 6; do cmp "$T/over.qcow2.raw" "$V/over.qcow2/image" & done
-for i in 1 2 3 4 5 6; do wait -n || fail "a reader"; done
+for _ in 1 2 3 4 5 6; do cmp "$T/over.qcow2.raw" "$V/over.qcow2/image" & done
+for _ in 1 2 3 4 5 6; do wait -n || fail "a reader"; done
 exec 4>"$V/in.raw/image" 5<"$V/base.qcow2/image"
 like "$("$TOOLS/trycall" read "$V/in.raw/image")" '^(ok|open EBUSY)$'
 like "$("$TOOLS/trycall" write-raw "$V/base.qcow2/image" x)" '^open EBUSY$' # it would not stay as of open

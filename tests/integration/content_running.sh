@@ -102,11 +102,11 @@ snapshot "$T/got/mnt/pools/p/volumes/v/image"
 state_is m running
 
 note "readers that go away leave nothing"
-for i in 1 2 3 4 5; do
+for _ in 1 2 3 4 5; do
 	head -c 100k "$V/image" >/dev/null
 	timeout -s KILL 0.05 sha256sum "$V/image" >/dev/null || true
 done
-none_open() { ! ls -l "/proc/$(vmm_pids)/fd" "/proc/$DAEMON/fd" | grep -q deleted; }
+none_open() { ! find "/proc/$(vmm_pids)/fd" "/proc/$DAEMON/fd" -lname "*(deleted)" | grep -q .; }
 wait_for none_open
 round=$(round_now)
 wait_console m "round $((round + 2))$"

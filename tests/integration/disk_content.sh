@@ -81,7 +81,7 @@ snapshot "$T/copy" >"$T/round"
 cmp -i $((2 << 20)) "$T/copy" "$T/want" # where no guest wrote
 
 note "nothing stays behind"
-kept() { ls -l "/proc/$(vmm_pids)/fd" | grep -c "$STATE/.*deleted" || true; }
+kept() { find "/proc/$(vmm_pids)/fd" -lname "$STATE/*(deleted)" | wc -l; }
 kept_is() { [ "$(kept)" = "$1" ]; }
 wait_for kept_is 0
 exec 5<"$I"

@@ -131,6 +131,7 @@ note "it ends with who it works for, also when that is killed, and while the ser
 mkfifo "$T/hold"
 "$IO" hold "$NBD" "$URI" - <"$T/hold" >"$T/hold.out" &
 HOLD=$!
+# shellcheck disable=SC2034
 exec {KEEP}>"$T/hold"
 wait_for file_has "$T/hold.out" held
 is "$(nbd_processes)" 1

@@ -8,7 +8,7 @@
 need_kvm
 need_cmd qemu-img qemu-io
 start_daemon
-cd "$T"
+cd "$T" || exit
 
 # expected FILE SEED: what `blk_write sector=100 count=500 seed=SEED` leaves over FILE, in place
 expected() {

@@ -41,7 +41,7 @@ struct fake_vm {
 		int fd;
 	} kicks[256];
 	unsigned n_kicks, routes;
-	int ends; /* calls of vm_end() */
+	int ends;  /* calls of vm_end() */
 	int wakes; /* and of vm_wake(); atomic */
 	enum vm_end last_end;
 	/* the console */

@@ -14,8 +14,9 @@ listen() {
 	: >"$T/heard"
 	inotifywait -q -m -e create,delete,modify --format '%w%f %e' "$@" >"$T/heard" 2>/dev/null &
 	LISTENER=$!
-	wait_for grep -qs '^inotify' /proc/$LISTENER/fdinfo/3
+	wait_for listening $#
 }
+listening() { [ "$(grep -cs '^inotify' /proc/$LISTENER/fdinfo/3)" = "$1" ]; }
 heard() { grep -qx "$MNT/$1" "$T/heard"; }
 count() { grep -cx "$MNT/$1" "$T/heard" || true; }
 silence() { kill $LISTENER; wait $LISTENER 2>/dev/null || true; }

@@ -28,6 +28,9 @@ disk_row() {
 	cmdline="depth=$4 count=$5 $3 halt"
 	what="$3, $1, cache=$2, $4 at once"
 
+	# What the page cache holds would get into the way of direct requests.
+	sync -d "$work/disk/$1"
+	[ "$2" = none ] && dd "if=$work/disk/$1" iflag=nocache count=0 status=none
 	for ((i = 0; i < 11; i++)); do
 		ours+=("$(disk_ours "$1" "$2" "${cmdline% halt}")")
 		peer+=("$(disk_qemu "$1" "$2" "$cmdline")")

@@ -275,6 +275,8 @@ static void blk_destroy(struct device *device)
 		iothread_call(blk->lanes[i].thread, lane_quiet, &blk->lanes[i]);
 	virtio_fini(&blk->virtio);
 	disk_hurry(blk->disk, false);
+	/* What was kept is nobody's now: the machine's next life need not stand still for it. */
+	disk_news_no_pause(blk->disk);
 	blk_free(blk);
 }
 

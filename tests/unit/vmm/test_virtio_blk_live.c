@@ -232,6 +232,23 @@ static void a_reset_drops_what_is_kept(void **state)
 	assert_int_equal(counter(w, "in_flight"), 0);
 }
 
+static void a_new_life_need_not_pause_for_the_old_one(void **state)
+{
+	struct world *w = *state;
+	struct trouble t = {.error = -EIO, .op = BLOCK_WRITE};
+	struct disk_news news;
+
+	give_trouble(w, &t, VMM_ON_ERROR_PAUSE);
+	assert_true(driver_start(&w->d, 0, 1));
+	offer(w, 0, VIRTIO_BLK_T_OUT, 0, DATA, 512, false);
+	driver_kick(&w->d, 0);
+	assert_true(fake_wait(has_met, &t));
+	power_cycle(w);
+	assert_true(disk_news_take(disk_of(w), &news));
+	assert_true(news.failed && !news.wants_pause);
+	assert_int_equal(counter(w, "in_flight"), 0);
+}
+
 static void a_machine_ends_with_requests_kept(void **state)
 {
 	struct world *w = *state;
@@ -604,6 +621,7 @@ int main(void)
 	    T(kept_requests_are_tried_again_at_resume),
 	    T(resume_makes_an_old_wish_to_pause_void),
 	    T(a_reset_drops_what_is_kept),
+	    T(a_new_life_need_not_pause_for_the_old_one),
 	    T(a_machine_ends_with_requests_kept),
 	    T(other_contents_are_shown_and_told_of),
 	    T(an_ejected_disk_is_empty),

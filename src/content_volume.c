@@ -139,13 +139,14 @@ int volume_content_open(struct volume *v, bool write, const struct caller *calle
 		v->n_readers++;
 	}
 	pthread_mutex_unlock(&v->pool->lock);
-	if (r != 0)
+	if (r < 0) {
 		free(o);
-	if (r < 0)
 		return r;
+	}
 	if (m) {
 		struct caller self = {.uid = geteuid(), .gid = getegid(), .cancel = caller->cancel};
 
+		free(o);
 		r = machine_disk_content_open(m, disk, false, &self, content, err);
 		machine_put(m);
 		return r;

@@ -8,15 +8,20 @@
  *   pool.c            a pool as such: references, state, access, error
  *   pool_define.c     define, undefine, rename; type and source
  *   pool_store.c      STATE/pools/NAME/: access, config, volumes
- *   pool_refresh.c    the pool's thread: asks the storage, shows what came of it
- *   pool_look.c       looking into images, on threads that may hang
+ *   pool_refresh.c    the pool's thread: when its storage is asked
+ *   pool_ask.c        asking it, on threads that may hang
+ *   pool_merge.c      showing what came of it
+ *   pool_look.c       looking into an image
  *   storage_call.c    storage as commands use it: never for ever
  *   volume.c          a volume as such
- *   volume_keys.c     size, format, backing …; making it anew while it is `new`
+ *   volume_keys.c     size, format, backing …
+ *   volume_backing.c  what it may be over
+ *   volume_new.c      making it anew while it is `new`
  *   volume_make.c     mkdir and rmdir
  *   volume_open.c     descriptors of it and of what is below it
  *   volume_use.c      who has it
- *   volume_work.c     the commands that work on images
+ *   volume_work.c     the commands that work on its image
+ *   volume_convert.c  those that make another of it
  *
  * Locks, in the order in which they may be taken:
  *   pool.edit    held over writes to the state: one change of a pool's files at a time

@@ -14,383 +14,12 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "pool_int.h"
+#include "pool_ask.h"
 #include "strand.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
 #define SETTLE_MS 50 /* changes come in flocks */
-#define YOUNG_S	  3  /* a file of zeroes so young may be being written */
-
-/* What is known of a volume when the storage is asked. */
-struct known {
-	char name[VOLUME_NAME_MAX + 1];
-	uint64_t id, born_ns;
-	bool decided, busy, looked;
-	enum image_format format;
-	uint64_t bytes;
-	struct timespec changed;
-};
-
-/* One refresh: what the strand works on, nobody else's until it is done. */
-struct refresh {
-	struct storage *storage;
-	struct known *known; /* sorted by name */
-	size_t n_known;
-	bool watch; /* is to be watched, too */
-	/* what came */
-	int watch_fd; /* -1: none */
-	struct storage_list list;
-	struct found {
-		bool looked, decided;
-		enum image_format format;
-		struct volume_look look;
-	} * found;
-};
-
-static void refresh_free(void *arg)
-{
-	struct refresh *f = arg;
-
-	for (size_t i = 0; f->found && i < f->list.n; i++)
-		look_free(&f->found[i].look);
-	free(f->found);
-	free(f->known);
-	storage_list_free(&f->list);
-	storage_put(f->storage);
-	if (f->watch_fd >= 0)
-		close(f->watch_fd);
-	free(f);
-}
-
-/* --- on the strand -------------------------------------------------------------------------------
- */
-
-static int by_name(const void *a, const void *b)
-{
-	return strcmp(((const struct known *)a)->name, ((const struct known *)b)->name);
-}
-
-static bool same_file(const struct known *k, const struct storage_entry *e)
-{
-	return k->id == e->id && k->born_ns == e->born_ns;
-}
-
-/*
- * A format is found once, at first sight of something in the file, and kept. One that is
- * about to be copied here has nothing in it yet, or (sparse copies) only zeroes.
- */
-static void decide(int fd, const struct storage_entry *e, struct found *found)
-{
-	bool young = time(NULL) - e->changed.tv_sec < YOUNG_S;
-	unsigned char first[4] = {0};
-	static const unsigned char zero[4];
-	bool read_some = pread(fd, first, sizeof(first), 0) == sizeof(first);
-
-	found->format = look_probe(fd);
-	found->decided = read_some && (!young || memcmp(first, zero, sizeof(first)) != 0);
-}
-
-static void look_at(const struct storage *s, const struct storage_entry *e, const struct known *k,
-		    struct found *found, struct cancel *cancel)
-{
-	_cleanup_close_ int fd = -1;
-	struct err err = ERR_INIT;
-	bool same = k && same_file(k, e);
-
-	(void)cancel;
-	found->format = same ? k->format : IMAGE_RAW;
-	found->decided = same && k->decided;
-	if (same && k->busy)
-		return;
-	if (found->decided && k->looked && k->bytes == e->bytes &&
-	    memcmp(&k->changed, &e->changed, sizeof(k->changed)) == 0)
-		return;
-	found->looked = true;
-	found->look.bytes = e->bytes;
-	if (!s->type->images) {
-		found->decided = true;
-		look_into(-1, s, e->name, IMAGE_RAW, e->bytes, &found->look);
-		return;
-	}
-	fd = s->type->open(s, e->name, false, &err);
-	if (fd < 0) {
-		found->look.trouble = strdup(err.text);
-		return;
-	}
-	if (!found->decided)
-		decide(fd, e, found);
-	look_into(fd, s, e->name, found->format, e->bytes, &found->look);
-}
-
-static int ask(void *arg, struct cancel *cancel, struct err *err)
-{
-	struct refresh *f = arg;
-	const struct storage_type *type = f->storage->type;
-	int r;
-
-	/* watched before it is listed: nothing comes in between */
-	if (f->watch && type->watch)
-		f->watch_fd = type->watch(f->storage, NULL);
-	if (f->watch_fd < 0)
-		f->watch_fd = -1;
-	r = type->list(f->storage, cancel, &f->list, err);
-	if (r < 0)
-		return r;
-	f->found = calloc(f->list.n + 1, sizeof(*f->found));
-	if (!f->found)
-		return err_set(err, -ENOMEM, "out of memory");
-	for (size_t i = 0; i < f->list.n && !cancel_requested(cancel); i++) {
-		struct known key;
-
-		strcpy(key.name, f->list.entries[i].name);
-		look_at(f->storage, &f->list.entries[i],
-			f->n_known ? bsearch(&key, f->known, f->n_known, sizeof(key), by_name)
-				   : NULL,
-			&f->found[i], cancel);
-	}
-	return cancel_requested(cancel) ? err_set(err, -ECANCELED, "ended") : 0;
-}
-
-/* --- before ------------------------------------------------------------------------------------
- */
-
-static void know(struct known *k, const struct volume_meta *meta, const struct volume *v)
-{
-	strcpy(k->name, meta->name);
-	k->id = meta->id;
-	k->born_ns = meta->born_ns;
-	k->decided = meta->decided;
-	k->format = meta->format;
-	if (!v)
-		return;
-	k->looked = v->look.info || v->look.trouble;
-	k->busy = volume_used((struct volume *)v, false) || v->op || v->writer;
-	k->bytes = v->entry.bytes;
-	k->changed = v->entry.changed;
-}
-
-/* Under pool.lock. NULL: no storage, or no memory. */
-static struct refresh *refresh_new(struct pool *pool, bool watch)
-{
-	struct refresh *f = calloc(1, sizeof(*f));
-
-	if (!f || !pool->storage) {
-		free(f);
-		return NULL;
-	}
-	f->watch_fd = -1;
-	f->watch = watch;
-	f->storage = storage_get(pool->storage);
-	f->known = calloc(pool->n_volumes + pool->n_absent + 1, sizeof(*f->known));
-	if (!f->known) {
-		refresh_free(f);
-		return NULL;
-	}
-	for (size_t i = 0; i < pool->n_volumes; i++)
-		know(&f->known[f->n_known++], &pool->by_name[i]->meta, pool->by_name[i]);
-	for (size_t i = 0; i < pool->n_absent; i++)
-		know(&f->known[f->n_known++], &pool->absent[i], NULL);
-	qsort(f->known, f->n_known, sizeof(*f->known), by_name);
-	return f;
-}
-
-/* --- after: all under pool.lock
- * ------------------------------------------------------------------- */
-
-static int meta_by_name(const void *a, const void *b)
-{
-	return strcmp(((const struct volume_meta *)a)->name, ((const struct volume_meta *)b)->name);
-}
-
-/* They are sorted while a listing is merged. */
-static struct volume_meta *find_absent(struct pool *pool, const char *name)
-{
-	struct volume_meta key, *found;
-
-	if (!pool->n_absent)
-		return NULL;
-	snprintf(key.name, sizeof(key.name), "%s", name);
-	found = bsearch(&key, pool->absent, pool->n_absent, sizeof(key), meta_by_name);
-	return found && !found->taken ? found : NULL;
-}
-
-/* Those that came are absent no longer. */
-static void drop_taken(struct pool *pool)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < pool->n_absent; i++)
-		if (pool->absent[i].taken)
-			meta_free(&pool->absent[i]);
-		else
-			pool->absent[kept++] = pool->absent[i];
-	pool->n_absent = kept;
-}
-
-/* It is not there now; what is known of it is kept, for when its storage is back. */
-static void goes(struct pool *pool, struct volume *v)
-{
-	struct volume_meta *more, copy;
-
-	if (pool->n_absent >= STORAGE_VOLUMES_MAX) {
-		meta_free(&pool->absent[0]);
-		pool->absent[0] = pool->absent[--pool->n_absent];
-	}
-	if (meta_copy(&copy, &v->meta) == 0) {
-		more = realloc(pool->absent, (pool->n_absent + 1) * sizeof(*more));
-		if (more) {
-			pool->absent = more;
-			more[pool->n_absent++] = copy;
-		} else {
-			meta_free(&copy);
-		}
-	}
-	volume_get(v);
-	pool_drop_volume(pool, v);
-	volume_event(v, "volume-gone", NULL);
-	volume_put(v);
-}
-
-/* Takes over what the look decided; true where something durable changed. */
-static bool learn(struct volume_meta *meta, const struct storage_entry *e,
-		  const struct found *found)
-{
-	bool same = meta->id == e->id && meta->born_ns == e->born_ns;
-	bool changed = !same || meta->decided != found->decided || meta->format != found->format;
-
-	if (!same) {
-		/* another file of that name: nothing said of the old one counts */
-		meta->fresh = false;
-		meta->own_access = false;
-		free(meta->named);
-		meta->named = strdup("");
-	}
-	if (!same || !meta->fresh) {
-		meta->id = e->id;
-		meta->born_ns = e->born_ns;
-		meta->decided = found->decided;
-		meta->format = found->format;
-	}
-	meta->unmade = false;
-	return changed && found->decided;
-}
-
-static struct volume *comes(struct pool *pool, const struct storage_entry *e)
-{
-	struct volume_meta *absent = find_absent(pool, e->name), meta;
-	struct volume *v;
-
-	if ((absent ? meta_copy(&meta, absent) : meta_init(&meta, e->name)) < 0)
-		return NULL;
-	v = volume_new(pool, &meta);
-	if (!v || pool_add_volume(pool, v) < 0) {
-		volume_put(v);
-		return NULL;
-	}
-	if (absent)
-		absent->taken = true;
-	volume_event(v, "volume-found", NULL);
-	volume_put(v); /* the pool has its own */
-	return v;
-}
-
-static int entry_by_name(const void *a, const void *b)
-{
-	return strcmp(((const struct storage_entry *)a)->name,
-		      ((const struct storage_entry *)b)->name);
-}
-
-static void drop_missing(struct pool *pool, const struct storage_list *list)
-{
-	/* the entries are in the storage's order: sort names of them once */
-	size_t n = list->n;
-	const char **names = calloc(n + 1, sizeof(*names));
-	struct storage_entry *sorted = calloc(n + 1, sizeof(*sorted));
-
-	if (names && sorted) {
-		if (n)
-			memcpy(sorted, list->entries, n * sizeof(*sorted));
-		qsort(sorted, n, sizeof(*sorted), entry_by_name);
-		for (size_t i = pool->n_volumes; i-- > 0;) {
-			struct volume *v = pool->order[i];
-			struct storage_entry key;
-
-			strcpy(key.name, v->meta.name);
-			if (!v->meta.unmade && !v->op &&
-			    !bsearch(&key, sorted, n, sizeof(key), entry_by_name))
-				goes(pool, v);
-		}
-	}
-	free(names);
-	free(sorted);
-}
-
-static void show_space(struct pool *pool, const struct storage_list *list)
-{
-	if (pool->capacity == list->capacity && pool->allocation == list->allocation &&
-	    pool->free_bytes == list->free_bytes)
-		return;
-	pool->capacity = list->capacity;
-	pool->allocation = list->allocation;
-	pool->free_bytes = list->free_bytes;
-	pool_touch(pool, POOL_CAPACITY, NULL);
-}
-
-/* A volume whose storage shows it only once it has a size is not there: it is shown all the same.
- */
-static void show_unmade(struct pool *pool)
-{
-	for (size_t i = 0; i < pool->n_absent; i++) {
-		struct storage_entry e = {0};
-
-		strcpy(e.name, pool->absent[i].name);
-		if (pool->absent[i].unmade && !pool->absent[i].taken)
-			comes(pool, &e);
-	}
-}
-
-/* True where what is kept of volumes changed. */
-static bool merge(struct pool *pool, struct refresh *f)
-{
-	bool changed = false;
-
-	drop_missing(pool, &f->list);
-	if (pool->n_absent)
-		qsort(pool->absent, pool->n_absent, sizeof(*pool->absent), meta_by_name);
-	for (size_t i = 0; i < f->list.n; i++) {
-		const struct storage_entry *e = &f->list.entries[i];
-		struct volume *v = pool_find_volume(pool, e->name);
-
-		if (!v)
-			v = comes(pool, e);
-		if (!v || v->op) /* what changes it looks at it itself */
-			continue;
-		changed |= learn(&v->meta, e, &f->found[i]);
-		volume_seen(v, e, f->found[i].looked ? &f->found[i].look : NULL);
-	}
-	show_unmade(pool);
-	drop_taken(pool);
-	show_space(pool, &f->list);
-	pool_set_state(pool, POOL_ACTIVE, NULL);
-	return changed;
-}
-
-static void storage_failed(struct pool *pool, const struct err *err)
-{
-	char words[ERR_TEXT_MAX + 32];
-
-	snprintf(words, sizeof(words), "%s %s", err_name(err->code), err->text);
-	for (size_t i = pool->n_volumes; i-- > 0;)
-		goes(pool, pool->order[i]);
-	pool->capacity = pool->allocation = pool->free_bytes = 0;
-	pool_touch(pool, POOL_CAPACITY, NULL);
-	pool->failure = err->code;
-	pool_set_state(pool, POOL_FAILED, words);
-}
-
-/* --- the thread
- * ------------------------------------------------------------------------------------ */
 
 /* What the thread has between two rounds. */
 struct round {
@@ -417,7 +46,8 @@ static bool begin(struct pool *pool, struct round *round)
 	round->wanted = pool->wanted;
 	round->changes = pool->changes;
 	round->refresh = refresh_new(pool, round->watch_fd < 0);
-	if (!round->refresh || strand_start(&round->strand, ask, NULL, round->refresh) < 0) {
+	if (!round->refresh ||
+	    strand_start(&round->strand, refresh_ask, NULL, round->refresh) < 0) {
 		if (round->refresh)
 			refresh_free(take_ptr(round->refresh));
 		pool->done = round->wanted; /* there is nothing to wait for */
@@ -436,9 +66,9 @@ static bool show(struct pool *pool, struct round *round, int result, const struc
 	pthread_mutex_lock(&pool->lock);
 	counts = pool->changes == round->changes && pool->storage == f->storage && pool->alive;
 	if (counts && result == 0)
-		store = merge(pool, f);
+		store = refresh_merge(pool, f);
 	else if (counts && result != -ECANCELED)
-		storage_failed(pool, err);
+		refresh_failed(pool, err);
 	if (counts) {
 		pool->done = round->wanted;
 		pthread_cond_broadcast(&pool->cond);
@@ -473,8 +103,9 @@ static void no_answer(struct pool *pool, struct round *round)
 		return;
 	if (pool->storage != round->refresh->storage)
 		return;
+	round->wanted = pool->wanted; /* who asks now waits for the same answer */
 	err_set(&err, -ETIMEDOUT, "its storage does not answer (%s)", pool->source);
-	storage_failed(pool, &err);
+	refresh_failed(pool, &err);
 	pool->done = round->wanted;
 	pthread_cond_broadcast(&pool->cond);
 }

@@ -18,7 +18,8 @@
 #include "storage/nbd.h"
 #include "util/rights.h"
 
-/* By "POOL/VOLUME"; a reference. -EINVAL, -ENOENT (no pool, no volume), -EIO (its pool failed). */
+/* By "POOL/VOLUME"; a reference. -EINVAL, -ENOENT (no pool, no volume), -ENXIO (its pool failed).
+ */
 int model_volume_find(struct model *model, const char *name, struct volume **volume,
 		      struct err *err);
 /*

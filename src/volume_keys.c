@@ -122,269 +122,6 @@ void values_to_create(const struct volume_values *values, struct image_create *c
 	create->lazy_refcounts = values->lazy_refcounts;
 }
 
-/* --- what it may be over -------------------------------------------------------------------------
- */
-
-void backing_free(struct volume_backing *b)
-{
-	volume_put(b->volume);
-	free(b->name);
-	free(b->path);
-	free(b->named);
-	memset(b, 0, sizeof(*b));
-}
-
-static int look_at_path(const char *path, const struct rights *rights, struct cancel *cancel,
-			struct volume_backing *b, struct err *err)
-{
-	_cleanup_close_ int fd = path_open_waiting(rights, path, false, cancel, err);
-	struct qcow2_header_info h = {0};
-	struct block_info info;
-	struct block *file;
-	int r, copy;
-
-	if (fd < 0)
-		return fd;
-	copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	r = copy < 0 ? -errno : block_file_open(&file, copy, BLOCK_OPEN_READONLY, err);
-	if (r < 0)
-		return r;
-	block_info_get(file, &info);
-	b->format = look_probe(fd);
-	b->bytes = info.bytes;
-	if (b->format == IMAGE_QCOW2) {
-		r = qcow2_header_info(file, &h, err);
-		b->bytes = h.bytes;
-		qcow2_header_info_free(&h);
-	}
-	block_close(file);
-	return r;
-}
-
-static int backing_path(const char *text, const struct rights *rights, struct cancel *cancel,
-			struct volume_backing *b, struct err *err)
-{
-	b->name = strdup(text);
-	b->path = strdup(text);
-	b->named = strdup(text);
-	if (!b->name || !b->path || !b->named)
-		return err_set(err, -ENOMEM, "out of memory");
-	return look_at_path(text, rights, cancel, b, err);
-}
-
-static int backing_volume(struct volume *v, const char *text, const struct rights *rights,
-			  struct volume_backing *b, struct err *err)
-{
-	char full[POOL_NAME_MAX + VOLUME_NAME_MAX + 2], pool[POOL_NAME_MAX + 1];
-	int r;
-
-	pool_name(v->pool, pool);
-	if (!strchr(text, '/') && strlen(text) <= VOLUME_NAME_MAX)
-		snprintf(full, sizeof(full), "%s/%.127s", pool, text);
-	else
-		snprintf(full, sizeof(full), "%.191s", text);
-	r = model_volume_find(v->pool->model, full, &b->volume, err);
-	if (r < 0)
-		return r;
-	if (b->volume == v)
-		return err_set(err, -ELOOP, "it would be over itself");
-	r = volume_may_use(b->volume, rights, false, err);
-	if (r < 0)
-		return r;
-	b->path = volume_path(b->volume);
-	if (!b->path)
-		return err_set(err, -EOPNOTSUPP, "%s is no file that an image can be over", full);
-	pthread_mutex_lock(&b->volume->pool->lock);
-	b->format = b->volume->meta.format;
-	b->bytes = b->volume->values.size;
-	if (b->volume->look.trouble)
-		r = err_set(err, -EINVAL, "%s: %s", full, b->volume->look.trouble);
-	pthread_mutex_unlock(&b->volume->pool->lock);
-	if (b->volume->pool == v->pool) {
-		b->name = strdup(b->volume->meta.name);
-		b->named = strdup(b->volume->meta.name);
-	} else {
-		b->name = strdup(b->path);
-		b->named = strdup(full);
-	}
-	return r == 0 && (!b->name || !b->named) ? err_set(err, -ENOMEM, "out of memory") : r;
-}
-
-int backing_find(struct volume *v, const char *text, const struct caller *caller,
-		 struct volume_backing *b, struct err *err)
-{
-	struct rights rights = {caller->uid, caller->gid, caller->groups, caller->n_groups};
-	int r;
-
-	memset(b, 0, sizeof(*b));
-	r = *text == '/' ? backing_path(text, &rights, caller->cancel, b, err)
-			 : backing_volume(v, text, &rights, b, err);
-	if (r < 0)
-		backing_free(b);
-	return r;
-}
-
-/* --- making it anew
- * ------------------------------------------------------------------------------- */
-
-/* Looks at the file as it is now. */
-static void entry_of(int fd, struct volume *v, struct storage_entry *e)
-{
-	struct statx x;
-
-	pthread_mutex_lock(&v->pool->lock);
-	*e = v->entry;
-	pthread_mutex_unlock(&v->pool->lock);
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &x) < 0)
-		return;
-	storage_entry_of_file(e, &x);
-}
-
-int volume_look_now(struct volume *v, struct cancel *cancel, struct err *err)
-{
-	_cleanup_storage_ struct storage *s = pool_storage(v->pool, err);
-	struct volume_look look = {0};
-	_cleanup_close_ int fd = -1;
-	struct storage_entry entry;
-	enum image_format format;
-
-	if (!s)
-		return -ENXIO;
-	if (!s->type->rename)
-		return pool_refresh(v->pool, true, cancel, err);
-	fd = storage_open_waiting(s, v->meta.name, false, cancel, err);
-	if (fd < 0)
-		return fd;
-	entry_of(fd, v, &entry);
-	pthread_mutex_lock(&v->pool->lock);
-	format = v->meta.format;
-	pthread_mutex_unlock(&v->pool->lock);
-	look_into(fd, s, v->meta.name, format, entry.bytes, &look);
-	pthread_mutex_lock(&v->pool->lock);
-	v->pool->changes++;
-	volume_seen(v, &entry, &look);
-	pthread_mutex_unlock(&v->pool->lock);
-	look_free(&look);
-	return 0;
-}
-
-/* The new image is in its place: what is known follows. @fd: its file, or -1. */
-int volume_settle_new(struct volume *v, const struct volume_values *values,
-		      const struct caller *named_by, int fd, struct err *err)
-{
-	struct volume_values copy;
-	struct storage_entry e;
-
-	char *named = strdup(values->backing);
-
-	if (volume_values_copy(&copy, values) < 0 || !named) {
-		free(named);
-		return err_set(err, -ENOMEM, "out of memory");
-	}
-	if (fd >= 0)
-		entry_of(fd, v, &e);
-	LOCK_SCOPE(&v->pool->edit);
-	pthread_mutex_lock(&v->pool->lock);
-	volume_values_free(&v->meta.wanted);
-	v->meta.wanted = copy;
-	v->meta.format = (enum image_format)values->format;
-	v->meta.decided = true;
-	if (fd >= 0) {
-		v->meta.id = e.id;
-		v->meta.born_ns = e.born_ns;
-		v->meta.unmade = false;
-	}
-	free(v->meta.named);
-	v->meta.named = named;
-	if (named_by) {
-		v->meta.named_uid = named_by->uid;
-		v->meta.named_gid = named_by->gid;
-	}
-	v->pool->changes++;
-	pthread_mutex_unlock(&v->pool->lock);
-	return pool_store_volumes(v->pool, err);
-}
-
-/* A new file in the place of the old one, if there was one. */
-static int make_file(struct volume *v, struct storage *s, const struct volume_values *values,
-		     const struct volume_backing *backing, struct cancel *cancel, int *out,
-		     struct err *err)
-{
-	char hidden[STORAGE_NAME_MAX + 64];
-	struct image_create create;
-	_cleanup_close_ int fd = -1;
-	bool replace;
-	int r, copy;
-
-	pthread_mutex_lock(&v->pool->lock);
-	replace = v->meta.id != 0;
-	pthread_mutex_unlock(&v->pool->lock);
-	fd = storage_create_waiting(s, v->meta.name, 0, cancel, hidden, err);
-	if (fd < 0)
-		return fd;
-	values_to_create(values, &create);
-	if (backing) {
-		create.backing = backing->name;
-		create.backing_format = backing->format;
-	}
-	copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	r = copy < 0 ? err_set(err, -errno, "cannot duplicate a descriptor")
-		     : image_create(copy, &create, err);
-	if (r == 0 && cancel_requested(cancel))
-		r = err_set(err, -ECANCELED, "ended before it was made");
-	if (r == 0)
-		r = storage_rename_waiting(s, hidden, v->meta.name, replace, cancel, err);
-	if (r < 0)
-		storage_remove_waiting(s, hidden, NULL, NULL);
-	else
-		*out = take_fd(&fd);
-	return r;
-}
-
-/* A device: made when it has a size, then resized. */
-static int make_device(struct volume *v, struct storage *s, const struct volume_values *values,
-		       struct cancel *cancel, struct err *err)
-{
-	char hidden[STORAGE_NAME_MAX + 64];
-	bool unmade;
-	int r;
-
-	if (values->format != IMAGE_RAW || *values->backing)
-		return err_set(err, -EOPNOTSUPP, "volumes of a pool of type %s are raw",
-			       s->type->name);
-	pthread_mutex_lock(&v->pool->lock);
-	unmade = v->meta.unmade;
-	pthread_mutex_unlock(&v->pool->lock);
-	if (!values->size)
-		return unmade ? 0 : err_set(err, -EINVAL, "it has a size already");
-	r = unmade ? storage_create_waiting(s, v->meta.name, values->size, cancel, hidden, err)
-		   : storage_resize_waiting(s, v->meta.name, values->size, cancel, err);
-	if (r < 0)
-		return r;
-	LOCK_SCOPE(&v->pool->lock);
-	v->meta.unmade = false;
-	return 0;
-}
-
-int volume_make_anew(struct volume *v, struct volume_values *values,
-		     const struct volume_backing *backing, const struct caller *named_by,
-		     struct cancel *cancel, struct err *err)
-{
-	_cleanup_storage_ struct storage *s = pool_storage(v->pool, err);
-	_cleanup_close_ int fd = -1;
-	int r;
-
-	if (!s)
-		return -ENXIO;
-	r = s->type->rename ? make_file(v, s, values, backing, cancel, &fd, err)
-			    : make_device(v, s, values, cancel, err);
-	if (r == 0)
-		r = volume_settle_new(v, values, named_by, fd, err);
-	if (r == 0)
-		r = volume_look_now(v, cancel, err);
-	return r;
-}
-
 /* --- storing a value
  * --------------------------------------------------------------------------------- */
 
@@ -585,22 +322,28 @@ static void key_event(struct volume *v, const struct config_key *key, const char
 	model_event(v->pool->model, &sb);
 }
 
+static bool is_fresh(struct volume *v)
+{
+	LOCK_SCOPE(&v->pool->lock);
+	return v->meta.fresh;
+}
+
 int volume_key_store(struct volume *v, const struct config_key *key, const char *text,
 		     const struct caller *caller, struct err *err)
 {
 	struct err own = ERR_INIT, *e = err ? err : &own;
-	bool fresh;
+	bool fresh = is_fresh(v);
 	int r;
 
-	pthread_mutex_lock(&v->pool->lock);
-	fresh = v->meta.fresh;
-	pthread_mutex_unlock(&v->pool->lock);
 	if (fresh) {
 		r = volume_claim(v, key->name, e);
 		if (r == 0) {
-			r = store_new(v, key, text, caller, e);
+			fresh = is_fresh(v);
+			r = fresh ? store_new(v, key, text, caller, e) : 0;
 			volume_unclaim(v);
 		}
+		if (r == 0 && !fresh) /* it was first used in between */
+			r = store_made(v, key, text, caller, e);
 	} else {
 		r = store_made(v, key, text, caller, e);
 	}

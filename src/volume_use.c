@@ -83,6 +83,12 @@ int model_volume_find(struct model *model, const char *name, struct volume **vol
 	if (*volume)
 		return 0;
 	/* it may have come just now, or the pool was not asked yet */
+	if (pool_state(pool) == POOL_FAILED) {
+		_cleanup_storage_ struct storage *none = pool_storage(pool, err);
+
+		if (!none)
+			return -ENXIO;
+	}
 	r = pool_refresh(pool, true, NULL, err);
 	if (r == 0)
 		*volume = pool_volume_get(pool, rest);

@@ -49,8 +49,8 @@ cmp "$T/copy" "$T/want"
 head -c 100000 /dev/urandom >"$T/piece"
 dd if="$T/piece" of="$I" bs=100000 seek=7 conv=notrunc status=none
 dd if="$T/piece" of="$T/want" bs=100000 seek=7 conv=notrunc status=none
-is "$(qemu-img compare -f qcow2 -F raw "$T/top.qcow2" "$T/want")" 'Images are identical.'
-qemu-img check -q "$T/top.qcow2"
+is "$(qemu-img compare -U -f qcow2 -F raw "$T/top.qcow2" "$T/want")" 'Images are identical.'
+qemu-img check -U -q "$T/top.qcow2" # (it is let go of a moment after close(2))
 exec 7<>"$I"
 refuses EBUSY write "$M/m/ctl" start # while it is open for writing
 exec 7>&-

@@ -78,11 +78,10 @@ int control_hotplug_attach(struct control *c, struct request *req, struct reply 
 
 /* --- going ------------------------------------------------------------------------------------ */
 
-/* Its device is off the bus. Waits for what is under way. */
-static void end_disk(struct control *c, unsigned place)
+/* Its device is off the bus. Waits for what is under way. @words are for the daemon. */
+static void end_disk(struct control *c, unsigned place, const char *words)
 {
 	struct disk *disk = take_ptr(c->config.disks[place]);
-	bool asked = hotplug_asked(&c->vm) >> slot_of(place) & 1;
 	struct device *dev = disk->device;
 	char name[VMM_NAME_MAX];
 
@@ -91,16 +90,19 @@ static void end_disk(struct control *c, unsigned place)
 	dev->ops->destroy(dev);
 	disk_close(disk);
 	hotplug_done(&c->vm, slot_of(place));
-	control_disk_tell(c, name, VMM_DISK_DETACHED, 0, asked ? "" : "the guest let go of it");
+	control_disk_tell(c, name, VMM_DISK_DETACHED, 0, words);
 }
 
-/* Has no driver begun with it, or has it been reset since? Then its queues are nobody's. */
+/*
+ * Has no driver begun with it, or has it been reset since? Then its queues are nobody's. (Linux
+ * acknowledges a device again that its driver has left.)
+ */
 static bool unused(const struct disk *disk)
 {
 	struct virtio_device *dev = (struct virtio_device *)disk->device;
 
 	LOCK_SCOPE(&dev->lock);
-	return dev->status == 0;
+	return !(dev->status & (VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_DRIVER_OK));
 }
 
 static int ask(struct control *c, const struct disk *disk, unsigned place, struct err *err)
@@ -118,7 +120,7 @@ static int take(struct control *c, struct disk *disk, unsigned place, struct err
 	if (disk->job)
 		return err_set(err, -EBUSY, "disk %s is being changed", disk->name);
 	hotplug_take(&c->vm, slot_of(place));
-	end_disk(c, place);
+	end_disk(c, place, "");
 	return 0;
 }
 
@@ -154,10 +156,11 @@ int control_hotplug_detach(struct control *c, struct request *req, struct reply 
 void control_hotplug_look(struct control *c)
 {
 	uint32_t ejected = c->has_vm ? hotplug_ejected(&c->vm) : 0;
+	uint32_t asked = ejected ? hotplug_asked(&c->vm) : 0;
 
 	for (unsigned i = 0; i < nitems(c->config.disks) && ejected; i++)
 		if (ejected >> slot_of(i) & 1 && c->config.disks[i] && !c->config.disks[i]->job)
-			end_disk(c, i);
+			end_disk(c, i, asked >> slot_of(i) & 1 ? "" : "the guest let go of it");
 }
 
 void control_hotplug_reset(struct control *c)
@@ -172,6 +175,6 @@ void control_hotplug_reset(struct control *c)
 		disk_settle(disk);
 		control_disks_look(c); /* its job has an answer to give */
 		hotplug_take(&c->vm, slot_of(i));
-		end_disk(c, i);
+		end_disk(c, i, "");
 	}
 }

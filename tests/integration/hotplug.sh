@@ -41,8 +41,9 @@ is "$(state_of_disk m c)" detached
 note "a hundred times: no descriptor, no thread, no memory"
 vmm=$(vmm_pids)
 count() { echo "$(fds_of "$vmm") $(ls "/proc/$vmm/task" | wc -l)"; }
+attach_c() { echo attach >"$M/m/disks/c/ctl"; }
 cycle() {
-	put "$M/m/disks/c/ctl" attach
+	wait_for attach_c # who opened its file may have yet to close it
 	put "$M/m/disks/c/ctl" "detach $1"
 }
 cycle ''

@@ -407,6 +407,59 @@ static int count_free(struct qcow2 *q, uint64_t from, uint64_t want, uint64_t *n
 	return 0;
 }
 
+/* The first of @n blocks in a row that do not exist, behind the file's end where it can grow. */
+static uint64_t missing_blocks(const struct qcow2 *q, uint64_t n)
+{
+	uint64_t first = 0, block;
+
+	if (q->fresh_from != UINT64_MAX)
+		first = div_up(div_up(q->fresh_from, q->cluster_bytes), 1ull << q->ref_bits);
+	for (block = first; block < q->reftable_entries && block < first + n; block++)
+		if (q->reftable[block])
+			first = block + 1;
+	return first;
+}
+
+/*
+ * More clusters in a row than a block counts, which never are free: each lies in the
+ * first of those that it counts. Here the new blocks all lie before the clusters, and both are
+ * counted before the table knows of them.
+ */
+static int alloc_many(struct qcow2 *q, uint64_t want, uint64_t *offset)
+{
+	uint64_t per_block = 1ull << q->ref_bits, n = 1, first, start, i;
+	int r = 0;
+
+	while (div_up(n + want, per_block) > n)
+		n = div_up(n + want, per_block);
+	while ((first = missing_blocks(q, n)) + n > q->reftable_entries && !r)
+		r = grow_table(q, (first + n) << q->ref_bits);
+	start = first << q->ref_bits;
+	if (!r && (start + n + want) << q->cluster_bits >= QCOW2_HOST_MAX)
+		r = -EFBIG;
+	if (!r && !q->file->grow && (start + n + want) << q->cluster_bits > block_size(q->file))
+		r = -ENOSPC;
+	for (i = 0; i < n + want && !r; i++)
+		if (qcow2_is_metadata(q, (start + i) << q->cluster_bits))
+			r = qcow2_damaged(q, "metadata in a free cluster",
+					  (start + i) << q->cluster_bits);
+	for (i = 0; i < n && !r; i++) {
+		LOCK_SCOPE(&q->lock);
+		r = cluster_set_add(&q->tables, start + i);
+	}
+	if (!r)
+		r = write_new_blocks(q, start, n, n + want);
+	if (!r)
+		r = qcow2_meta_sync(q);
+	for (i = 0; i < n && !r; i++)
+		r = set_table_entry(q, first + i, (start + i) << q->cluster_bits);
+	for (i = 0; i < n && r < 0 && first + i < q->reftable_entries; i++)
+		if (!q->reftable[first + i])
+			forget_tables(q, start + i, 1);
+	*offset = (start + n) << q->cluster_bits;
+	return r;
+}
+
 int qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, bool exact, uint64_t *offset,
 			 uint64_t *got)
 {
@@ -415,6 +468,9 @@ int qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, bool exact, uint64_t *o
 
 	if (q->broken)
 		return -EIO;
+	*got = want;
+	if (exact && want >= 1ull << q->ref_bits)
+		return alloc_many(q, want, offset);
 	for (;; at = first + n) {
 		r = find_free(q, at, &first);
 		if (!r && at == q->free_hint)

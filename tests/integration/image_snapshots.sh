@@ -72,6 +72,17 @@ for how in cluster=512 cluster=4k,version=2 cluster=4k,refcount=4 cluster=64k cl
 	fv commit d.qcow2 && judge c2.raw e.qcow2 commit && judge c2.raw d.qcow2 "after commit"
 done
 
+note "a table of more clusters than one block counts"
+for how in refcount=64 refcount=16; do
+	rm -f l.qcow2 l.raw
+	fv create qcow2 l.qcow2 1G cluster=512 $how && truncate -s 1G l.raw
+	fv write qcow2 l.qcow2 1 10 shadow=l.raw max=20k && fv snapshot create l.qcow2 one
+	fv resize qcow2 l.qcow2 2G && truncate -s 2G l.raw
+	fv write qcow2 l.qcow2 2 10 shadow=l.raw max=20k
+	judge l.raw l.qcow2 "long tables, $how"
+	fv snapshot apply l.qcow2 one && fv snapshot delete l.qcow2 one && sound l.qcow2 "long tables, $how"
+done
+
 note "counts too narrow for one more: refused, and nothing harmed"
 fv create qcow2 x.qcow2 4M refcount=2
 for i in 1 2; do fv write qcow2 x.qcow2 $i 50 && fv snapshot create x.qcow2 s$i; done

@@ -115,7 +115,7 @@ int command_execute(struct command_call *call, const struct caller *caller, stru
 typedef int command_fn(struct model *model, struct machine *m, struct command_call *call,
 		       const struct caller *caller, struct err *err);
 command_fn lifecycle_start, lifecycle_stop, lifecycle_kill, lifecycle_reset, lifecycle_pause,
-    lifecycle_resume;
+    lifecycle_resume, lifecycle_save, lifecycle_discard;
 
 /* --- jobs.c --------------------------------------------------------------------------------- */
 

@@ -44,6 +44,10 @@ static int not_permitted(const struct machine *m, const struct command *c, struc
 
 	if (strcmp(c->name, "start") == 0 && m->state == MACHINE_CRASHED)
 		return err_set(err, -EBUSY, "it is crashed and preserved: kill it first");
+	if (m->state == MACHINE_SAVED)
+		return err_set(err, -EBUSY,
+			       "the machine is saved, not running: start lets it go on, discard "
+			       "forgets its state");
 	if (strcmp(c->name, "start") == 0 || strcmp(c->name, "pause") == 0)
 		return err_set(err, -EBUSY, "%s %s", m->vmm ? "already" : "it is", state);
 	return err_set(err, -EBUSY, "the machine is %s%s", state, m->vmm ? "" : ", not running");

@@ -15,7 +15,8 @@
  * starting: a VMM is being set up. running, paused. stopped: it ran and ended
  * as asked (stop, kill, power-off). crashed: it ended otherwise; with
  * on_crash = preserve its memory and registers are still there until `kill`.
- * saved, migrating: for issues to come.
+ * saved: it stands still with all its state on disk, and `start` lets it go on.
+ * migrating: for issues to come.
  */
 enum machine_state {
 	MACHINE_DEFINED,

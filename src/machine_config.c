@@ -11,6 +11,7 @@
 
 #include "disk.h"
 #include "paths.h"
+#include "save.h"
 #include "util/cleanup.h"
 
 /* What a way to change does to the copy. */
@@ -176,6 +177,8 @@ static int may_change(struct machine *m, const struct disk_steps *live,
 		return err_set(err, -ENOENT, "the machine is gone");
 	if (m->def != old)
 		return -EAGAIN;
+	if (m->saved && saved_permits(old, def, err) < 0)
+		return -EBUSY;
 	if (same_live(old, def))
 		return 0;
 	if (m->starting)

@@ -388,6 +388,8 @@ static int may_undefine(struct machine *m, struct err *err)
 		return err_set(err, -ENOENT, "it is gone");
 	if (m->op)
 		return err_set(err, -EBUSY, "%s is under way", m->op);
+	if (m->state == MACHINE_SAVED)
+		return err_set(err, -EBUSY, "it is saved: discard its state first");
 	if (m->vmm || m->state == MACHINE_STARTING)
 		return err_set(err, -EBUSY, "it is %s: stop or kill it first",
 			       machine_state_name(m->state));

@@ -117,6 +117,7 @@ struct machine {
 	const char *op;			     /* the lifecycle command under way, or NULL */
 	const char *reason;		     /* why the next change of state comes, or NULL */
 	bool killed;			     /* the VMM's end is what was asked for */
+	bool saved;			     /* its state is on disk (save.h) */
 	bool stopping;	 /* `stop` is under way: a power-off is no reason to restart */
 	struct vmm *vmm; /* a reference; NULL without one */
 	struct counters *last_counters; /* of the VMM that ended last */

@@ -18,6 +18,7 @@
 #include "disk.h"
 #include "host.h"
 #include "paths.h"
+#include "save.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "util/rights.h"
@@ -34,6 +35,7 @@ struct start {
 	struct cancel *cancel;
 	struct err *err;
 	int kvm, kernel, initrd, console, pty;
+	int saved, saved_memory;		  /* it goes on from these; -1: it boots */
 	struct disk_opened *disks[VMM_DISKS_MAX]; /* as in def; NULL: no medium */
 	char tty[64];
 	struct vmm *vmm;
@@ -73,6 +75,9 @@ static int open_all(struct start *s)
 
 	if (!*v->kernel)
 		return err_set(s->err, -EINVAL, "no kernel is set");
+	r = s->m->saved ? saved_open(s->m, &s->saved, &s->saved_memory, s->err) : 0;
+	if (r < 0)
+		return r;
 	s->kvm = host_kvm_open(s->err);
 	if (s->kvm < 0)
 		return s->kvm;
@@ -96,7 +101,8 @@ static int open_all(struct start *s)
 
 static void close_all(struct start *s)
 {
-	int *fds[] = {&s->kvm, &s->kernel, &s->initrd, &s->console, &s->pty};
+	int *fds[] = {&s->kvm, &s->kernel, &s->initrd,	    &s->console,
+		      &s->pty, &s->saved,  &s->saved_memory};
 
 	for (size_t i = 0; i < nitems(fds); i++)
 		if (*fds[i] >= 0)
@@ -176,6 +182,7 @@ static int tell_all(struct start *s)
 	const char *cmdline = s->def->values.cmdline;
 	struct vmm_console con = {.log_limit_bytes = CONSOLE_ALONE_MAX};
 	int console_fds[] = {s->console, s->pty};
+	int saved_fds[] = {s->saved, s->saved_memory};
 	int r = tell_config(s);
 
 	if (r == 0)
@@ -188,6 +195,8 @@ static int tell_all(struct start *s)
 		r = tell_disks(s);
 	if (r == 0)
 		r = tell(s, VMM_CONSOLE, &con, sizeof(con), console_fds, 2);
+	if (r == 0 && s->saved >= 0)
+		r = tell(s, VMM_LOAD, NULL, 0, saved_fds, 2);
 	return r == 0 ? tell(s, VMM_RUN, NULL, 0, NULL, 0) : r;
 }
 
@@ -265,11 +274,17 @@ static int give_up(struct start *s, enum machine_state before, int code)
 {
 	struct machine *m = s->m;
 	struct vmm *vmm;
-	bool killed;
+	bool killed, saved;
 
 	pthread_mutex_lock(&m->lock);
 	if (s->vmm)
 		code = end_vmm(s, code);
+	pthread_mutex_unlock(&m->lock);
+	saved = before == MACHINE_SAVED && saved_still(m);
+	pthread_mutex_lock(&m->lock);
+	m->saved = saved;
+	if (before == MACHINE_SAVED && !saved)
+		before = MACHINE_STOPPED; /* the guest had gone on from it */
 	vmm = take_ptr(m->vmm);
 	killed = m->killed;
 	m->killed = false;
@@ -321,8 +336,16 @@ static int end_cancellable(struct start *s, struct cancel *callers, int r)
 int lifecycle_start(struct model *model, struct machine *m, struct command_call *call,
 		    const struct caller *caller, struct err *err)
 {
-	struct start s = {
-	    .m = m, .err = err, .kvm = -1, .kernel = -1, .initrd = -1, .console = -1, .pty = -1};
+	struct start s = {.m = m,
+			  .err = err,
+			  .kvm = -1,
+			  .kernel = -1,
+			  .initrd = -1,
+			  .console = -1,
+			  .pty = -1,
+			  .saved = -1,
+			  .saved_memory = -1};
+	struct err ignored = ERR_INIT;
 	enum machine_state before;
 	struct cancel own;
 	bool damaged;
@@ -344,6 +367,8 @@ int lifecycle_start(struct model *model, struct machine *m, struct command_call 
 			r = hand_over(&s);
 		if (r < 0)
 			r = give_up(&s, before, r);
+		else if (before == MACHINE_SAVED && saved_drop(m, &ignored) < 0)
+			log_warn("%s", ignored.text); /* it is marked as used */
 	}
 	close_all(&s);
 	return end_cancellable(&s, caller->cancel, r);

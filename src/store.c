@@ -23,6 +23,7 @@
 
 #include "access.h"
 #include "model_int.h"
+#include "save.h"
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "util/log.h"
@@ -413,6 +414,9 @@ static int load_machine(struct model *model, const char *name)
 		return -ENOMEM;
 	}
 	m->damaged = damaged;
+	m->saved = saved_look(dir);
+	if (m->saved)
+		m->state = MACHINE_SAVED;
 	m->access = file.access;
 	m->modes = file.modes;
 	m->n_modes = file.n_modes;

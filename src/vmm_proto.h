@@ -38,6 +38,10 @@
 #define VMM_CMDLINE_MAX	   2048 /* with its NUL; x86 COMMAND_LINE_SIZE */
 #define VMM_CONSOLE_IN_MAX 4096 /* bytes of one CONSOLE_INPUT */
 
+/* A saved state begins with it; four bytes at USED_AT are not 0 once RUN has used it. */
+#define VMM_STATE_MAGIC	  "FVSTATE\n"
+#define VMM_STATE_USED_AT 60
+
 enum vmm_msg_type {
 	VMM_REPLY = 1, /* error in hdr; on failure the payload is text */
 	/* requests: payload; descriptors; what the reply carries */
@@ -78,6 +82,13 @@ enum vmm_msg_type {
 	VMM_NIC_SET,	 /* struct vmm_nic_set: link and limits of a card, now */
 	VMM_NIC_CAPTURE, /* struct vmm_nic_capture; a file (O_APPEND): frames go there as pcapng;
 			    none: no more */
+	/* The whole state of a guest, but for its memory (vmm/state.h) */
+	VMM_SAVE =
+	    56,	  /* none; an empty file: the state of a paused guest goes there, what its disks
+		     hold back reaches them. It stays paused. Reply: uint64_t, bytes written */
+	VMM_LOAD, /* none; such a file (read and written), its memory (a sparse file, offset =
+		     guest physical): instead of booting, after all else and before RUN,
+		     which marks the file as used before the first vcpu runs */
 	/* events */
 	VMM_EV_STATE = 64, /* struct vmm_status: the state changed */
 	VMM_EV_CONSOLE,	   /* uint64_t: bytes printed so far in this VMM's life; coalesced */

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -30,6 +31,7 @@
 
 #define HELLO_MS	 10000
 #define HELLO_RECOVER_MS 2000
+#define KILLED_MS	 10000
 #define NOTE_MAX	 (1u << 20)
 
 /* --- the object ------------------------------------------------------------------------ */
@@ -386,6 +388,24 @@ static void tell_noted_end(struct machine *m)
 	rundir_clear(m, false);
 }
 
+/*
+ * It is saved, and no guest has gone on from it: whatever process is left of it was done with, or
+ * had not begun.
+ */
+static void end_rest_of_saved(struct machine *m, struct vmm *vmm)
+{
+	vmm->pidfd = find_process(vmm->run_dir, &vmm->pid);
+	if (vmm->pidfd >= 0) {
+		struct pollfd pfd = {.fd = vmm->pidfd, .events = POLLIN};
+
+		vmm_kill(vmm);
+		if (poll(&pfd, 1, KILLED_MS) <= 0)
+			log_warn("VMM %d of the saved machine %s cannot be killed", vmm->pid,
+				 m->name);
+	}
+	rundir_clear(m, false);
+}
+
 static void recover(struct machine *m)
 {
 	_cleanup_vmm_ struct vmm *vmm = vmm_new(m);
@@ -393,6 +413,10 @@ static void recover(struct machine *m)
 
 	if (!vmm || open_dirs(vmm, false) < 0)
 		return; /* it never ran since the host started */
+	if (m->saved) {
+		end_rest_of_saved(m, vmm);
+		return;
+	}
 	if (fstatat(vmm->run_dir, "vmm.pid", &st, AT_SYMLINK_NOFOLLOW) < 0) {
 		/* a VMM without a pid noted waits for a connection: it takes ours, and ends with it
 		 */

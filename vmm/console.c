@@ -23,6 +23,7 @@
 
 #define LOG_MODULE "console"
 #include "vmm/console_int.h"
+#include "vmm/state.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
@@ -318,4 +319,22 @@ void console_set_reader(struct console *c, void (*notify)(void *arg), void *arg)
 
 	c->notify = notify;
 	c->notify_arg = arg;
+}
+
+void console_state(struct console *c, struct state *st)
+{
+	uint8_t bytes[IN_BYTES];
+	uint32_t n;
+
+	pthread_mutex_lock(&c->lock);
+	n = (uint32_t)c->in_len;
+	for (uint32_t i = 0; i < n; i++)
+		bytes[i] = c->in[(c->in_head + i) % IN_BYTES];
+	pthread_mutex_unlock(&c->lock);
+	state_blob(st, bytes, &n, sizeof(bytes));
+	if (!state_loading(st) || !state_ok(st))
+		return;
+	LOCK_SCOPE(&c->lock);
+	if (n <= IN_BYTES - c->in_len)
+		put_input(c, bytes, n);
 }

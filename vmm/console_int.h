@@ -27,6 +27,9 @@ size_t console_type(struct console *console, const void *data, size_t len);
 int console_pty(const struct console *console);
 /* Takes what was typed at the pty, as far as it fits. Control thread. */
 void console_pty_read(struct console *console);
+struct state;
+/* What was typed and not yet read: saved, or loaded into one where nothing was. */
+void console_state(struct console *console, struct state *state);
 /* Was typing left in the pty for want of room, and is there room now? */
 bool console_pty_waits(struct console *console);
 

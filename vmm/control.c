@@ -68,7 +68,7 @@ void control_flush(struct control *c)
 	c->console_told = printed;
 }
 
-static int make_vm(struct control *c, struct err *err)
+static int make_vm(struct control *c, bool bare, struct err *err)
 {
 	const struct vm_parts parts = {
 	    .config = &c->config,
@@ -78,6 +78,7 @@ static int make_vm(struct control *c, struct err *err)
 	    .io_pool = c->io_pool,
 	    .wake_fd = c->wake_fd,
 	    .owner = c,
+	    .bare = bare,
 	};
 	int ret = memory_map(&c->memory, err);
 
@@ -88,12 +89,20 @@ static int make_vm(struct control *c, struct err *err)
 	return ret;
 }
 
+int control_make_bare(struct control *c, struct err *err)
+{
+	return make_vm(c, true, err);
+}
+
 int control_start(struct control *c, struct err *err)
 {
-	int ret = make_vm(c, err);
+	bool loaded = c->loaded_fd >= 0;
+	int ret = loaded ? 0 : make_vm(c, false, err);
 
 	if (ret == 0 && !c->sealed)
 		ret = sandbox_seal(err);
+	if (ret == 0 && loaded)
+		ret = control_load_mark(c, err);
 	if (ret < 0) {
 		if (c->has_vm)
 			vm_destroy(&c->vm);
@@ -146,7 +155,7 @@ int control_reset(struct control *c, enum vmm_reason reason, const char *text, s
 	if (ret < 0)
 		err_set(err, ret, "cannot empty the guest's memory");
 	else
-		ret = make_vm(c, err);
+		ret = make_vm(c, false, err);
 	if (ret < 0)
 		return ret;
 	c->resets++;
@@ -425,7 +434,8 @@ static int setup(struct control *c, struct err *err)
 static void close_all(struct control *c)
 {
 	const int fds[] = {c->listen_fd,     c->conn_fd,	  c->epoll_fd,	      c->wake_fd,
-			   c->config.kvm_fd, c->config.kernel_fd, c->config.initrd_fd};
+			   c->config.kvm_fd, c->config.kernel_fd, c->config.initrd_fd,
+			   c->loaded_fd};
 
 	for (unsigned i = 0; i < nitems(fds); i++)
 		if (fds[i] >= 0)
@@ -462,7 +472,7 @@ int control_run(int listen_fd, const struct title *title, struct err *err)
 		c->title = *title;
 	c->conn_fd = c->epoll_fd = c->wake_fd = c->polled_pty = -1;
 	c->config.kvm_fd = c->config.kernel_fd = c->config.initrd_fd = -1;
-	c->memory.fd = -1;
+	c->memory.fd = c->loaded_fd = -1;
 	c->reset_tokens = RESET_BURST;
 	c->tokens_as_of = control_now_ms();
 	c->idle_until = control_now_ms() + IDLE_MS;

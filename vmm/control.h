@@ -32,6 +32,7 @@ struct control {
 	struct memory memory;
 	struct vm vm;
 	bool has_vm;
+	int loaded_fd; /* the state that it was loaded from, until it runs; -1: none */
 
 	enum vmm_state state;
 	enum vmm_reason reason;
@@ -79,6 +80,10 @@ void control_drop_connection(struct control *c);
 
 /* The daemon's requests for the machine; the state was checked. */
 int control_start(struct control *c, struct err *err);
+/* Makes the machine with nothing to boot, for a state (control_save.c). */
+int control_make_bare(struct control *c, struct err *err);
+/* Before it runs: the state that it was loaded from is used up, for good. */
+int control_load_mark(struct control *c, struct err *err);
 void control_pause(struct control *c);
 void control_resume(struct control *c);
 int control_reset(struct control *c, enum vmm_reason reason, const char *text, struct err *err);

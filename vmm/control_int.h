@@ -81,4 +81,9 @@ int control_nic_set(struct control *c, struct request *req, struct reply *reply,
 int control_nic_capture(struct control *c, struct request *req, struct reply *reply,
 			struct err *err);
 
+/* --- the guest's state (control_save.c) ------------------------------------------------------- */
+
+int control_save(struct control *c, struct request *req, struct reply *reply, struct err *err);
+int control_load(struct control *c, struct request *req, struct reply *reply, struct err *err);
+
 #endif

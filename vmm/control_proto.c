@@ -272,6 +272,8 @@ static const struct row {
     {VMM_NIC_SET, "NIC_SET", EXACT(struct vmm_nic_set), 0, 0, LIVE, control_nic_set},
     {VMM_NIC_CAPTURE, "NIC_CAPTURE", EXACT(struct vmm_nic_capture), 0, 1, LIVE,
      control_nic_capture},
+    {VMM_SAVE, "SAVE", 0, 0, 1, 1, IN(VMM_STATE_PAUSED), control_save},
+    {VMM_LOAD, "LOAD", 0, 0, 2, 2, IN(VMM_STATE_NEW), control_load},
     {VMM_CONSOLE, "CONSOLE", EXACT(struct vmm_console), 1, 2, ANY, do_console},
     {VMM_RUN, "RUN", 0, 0, 0, 0, IN(VMM_STATE_NEW), do_run},
     {VMM_PAUSE, "PAUSE", 0, 0, 0, 0, IN(VMM_STATE_RUNNING), do_pause},

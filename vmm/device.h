@@ -15,6 +15,8 @@ struct device {
 	struct device *next;
 };
 
+struct state;
+
 struct device_ops {
 	const char *name;
 	/*
@@ -31,6 +33,14 @@ struct device_ops {
 	void (*resume)(struct device *dev);
 	/* Optional: the host wants the guest to switch off (ACPI power button). */
 	void (*power_button)(struct device *dev);
+	/*
+	 * Saves all that the guest can tell, or loads it (state.h), in a section of the
+	 * device's name and this version, while all stands still. Loading: the device is as
+	 * create() left it, vcpus and chips are loaded. A machine that has one without
+	 * cannot be saved.
+	 */
+	uint32_t state_version;
+	void (*state)(struct device *dev, struct state *state);
 };
 
 /* Appends to vm->devices. */

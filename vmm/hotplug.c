@@ -10,6 +10,7 @@
 #include "util/cleanup.h"
 #include "vmm/devices.h"
 #include "vmm/hotplug.h"
+#include "vmm/state.h"
 
 enum { REG_CHECK = 0, REG_ASK = 4, REG_EJECT = 8, PORTS = 12 };
 
@@ -20,7 +21,7 @@ enum { REG_CHECK = 0, REG_ASK = 4, REG_EJECT = 8, PORTS = 12 };
 struct hotplug {
 	struct device dev;
 	struct device *pm; /* has the event */
-	uint32_t slots;	   /* that the guest knows; constant */
+	uint32_t slots;	   /* that the guest knows; constant, but for a load */
 	pthread_mutex_t
 	    lock; /* before the bus's and pm's; guards all that follows, a bit for each slot */
 	uint32_t check, ask; /* as the guest reads them */
@@ -209,6 +210,18 @@ static void hotplug_destroy(struct device *dev)
 	free(h);
 }
 
+static void hotplug_state(struct device *dev, struct state *st)
+{
+	struct hotplug *h = (struct hotplug *)dev;
+
+	LOCK_SCOPE(&h->lock);
+	if (!state_loading(st) && (h->asked || h->ejected))
+		state_fail(st, -EBUSY, "a disk is being detached");
+	state_u32(st, &h->slots);
+	state_u32(st, &h->check);
+	state_u32(st, &h->ask);
+}
+
 static int hotplug_create(struct vm *vm, struct err *err)
 {
 	struct hotplug *h = calloc(1, sizeof(*h));
@@ -235,4 +248,6 @@ const struct device_ops hotplug_device = {
     .name = "hotplug",
     .create = hotplug_create,
     .destroy = hotplug_destroy,
+    .state_version = 1,
+    .state = hotplug_state,
 };

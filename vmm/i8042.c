@@ -36,6 +36,12 @@ static void command_write(void *opaque, uint64_t offset, unsigned size, uint64_t
 
 static const struct bus_ops command_ops = {status_read, command_write};
 
+/* It has none. */
+static void i8042_state(struct device *dev, struct state *st)
+{
+	(void)dev, (void)st;
+}
+
 static void i8042_destroy(struct device *dev)
 {
 	bus_remove(dev->vm->bus, BUS_PIO, PORT_STATUS, false);
@@ -61,4 +67,6 @@ const struct device_ops i8042_device = {
     .name = "i8042",
     .create = i8042_create,
     .destroy = i8042_destroy,
+    .state_version = 1,
+    .state = i8042_state,
 };

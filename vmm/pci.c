@@ -389,4 +389,6 @@ const struct device_ops pci_host_device = {
     .name = "pci",
     .create = host_create,
     .destroy = host_destroy,
+    .state_version = 1,
+    .state = pci_bus_state,
 };

@@ -135,11 +135,22 @@ void pci_msix_write(struct pci_device *dev, uint64_t offset, unsigned size, uint
 void pci_msix_control(struct pci_device *dev, uint16_t control);
 uint64_t pci_config_read(struct pci_device *dev, unsigned reg, unsigned size);
 void pci_config_write(struct pci_device *dev, unsigned reg, unsigned size, uint64_t value);
+/* The registers were loaded: BARs, MSI-X and INTx follow. Under dev->lock. */
+void pci_config_follow(struct pci_device *dev);
 void pci_intx_enable(struct pci_device *dev, bool on);
 /* BARs answer nowhere. Under dev->lock. */
 void pci_bars_unmap(struct pci_device *dev);
 /* What was taken away makes room in the range. */
 void pci_ghosts_drop(struct pci_bus *bus, uint64_t at, uint64_t bytes);
+
+/* --- saved and loaded (pci_state.c; device_ops.state) ------------------------------------------
+ */
+
+struct state;
+/* A function's registers and MSI-X table, for the state of the device that has it. */
+void pci_device_state(struct pci_device *dev, struct state *state);
+/* The bus's. */
+void pci_bus_state(struct device *device, struct state *state);
 
 /* --- the bus (pci.c) ---------------------------------------------------------------------- */
 

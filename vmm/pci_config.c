@@ -234,3 +234,12 @@ void pci_config_write(struct pci_device *dev, unsigned reg, unsigned size, uint6
 	}
 	follow_write(dev, reg, size);
 }
+
+void pci_config_follow(struct pci_device *dev)
+{
+	bars_update(dev);
+	if (dev->msix.n)
+		pci_msix_control(dev, get16(dev->config + dev->msix.cap + PCI_MSIX_FLAGS));
+	pci_intx_enable(dev, !(get16(dev->config + PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE) &&
+				 !pci_msix_enabled(dev));
+}

@@ -18,9 +18,11 @@
 #include "vmm/devices.h"
 #include "vmm/irq.h"
 #include "vmm/layout.h"
+#include "vmm/state.h"
 #include "util/cleanup.h"
 
 #define PM_TIMER_HZ 3579545ull
+#define AGE_MAX_NS  (1ull << 62) /* of the timer: a century and more */
 #define GPE_ENABLE  2 /* offset in the block: half of its length (§4.8.4.1) */
 
 /* PM1 status and enable */
@@ -42,6 +44,7 @@
 struct pm {
 	struct device dev;
 	struct timespec power_on;
+	uint64_t grown_ns; /* how far the timer was then */
 	pthread_mutex_t lock; /* guards all that follows */
 	uint16_t status, enable, control;
 	uint64_t carries; /* of the timer's highest bit, seen so far */
@@ -50,15 +53,18 @@ struct pm {
 	bool sci;
 };
 
-static uint64_t timer_ticks(const struct pm *pm)
+static uint64_t timer_ns(const struct pm *pm)
 {
 	struct timespec now;
-	uint64_t ns;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	ns = (uint64_t)(now.tv_sec - pm->power_on.tv_sec) * 1000000000ull + (uint64_t)now.tv_nsec -
-	     (uint64_t)pm->power_on.tv_nsec;
-	return (uint64_t)((unsigned __int128)ns * PM_TIMER_HZ / 1000000000ull);
+	return (uint64_t)(now.tv_sec - pm->power_on.tv_sec) * 1000000000ull +
+	       (uint64_t)now.tv_nsec - (uint64_t)pm->power_on.tv_nsec + pm->grown_ns;
+}
+
+static uint64_t timer_ticks(const struct pm *pm)
+{
+	return (uint64_t)((unsigned __int128)timer_ns(pm) * PM_TIMER_HZ / 1000000000ull);
 }
 
 /* --- PM1 events: under lock ------------------------------------------------------------------- */
@@ -233,6 +239,30 @@ static void pm_power_button(struct device *dev)
 	update_sci(pm);
 }
 
+/* The timer goes on where it was: from a moment of this host's clock when it would have begun. */
+static void pm_state(struct device *dev, struct state *st)
+{
+	struct pm *pm = (struct pm *)dev;
+	uint64_t age_ns;
+
+	LOCK_SCOPE(&pm->lock);
+	age_ns = timer_ns(pm);
+	state_u64(st, &age_ns);
+	state_u16(st, &pm->status);
+	state_u16(st, &pm->enable);
+	state_u16(st, &pm->control);
+	state_u64(st, &pm->carries);
+	state_u16(st, &pm->gpe_status);
+	state_u16(st, &pm->gpe_enable);
+	state_u16(st, &pm->gpe_used);
+	state_bool(st, &pm->sci);
+	if (!state_loading(st))
+		return;
+	if (age_ns > AGE_MAX_NS)
+		state_fail(st, -EINVAL, "its timer");
+	pm->grown_ns = age_ns - (timer_ns(pm) - pm->grown_ns);
+}
+
 static void pm_destroy(struct device *dev)
 {
 	struct pm *pm = (struct pm *)dev;
@@ -267,4 +297,6 @@ const struct device_ops pm_device = {
     .create = pm_create,
     .destroy = pm_destroy,
     .power_button = pm_power_button,
+    .state_version = 1,
+    .state = pm_state,
 };

@@ -19,6 +19,7 @@
 
 #include "vmm/devices.h"
 #include "vmm/layout.h"
+#include "vmm/state.h"
 #include "util/cleanup.h"
 
 enum {
@@ -57,6 +58,7 @@ enum {
 #define PM	     0x80 /* in the hour of a 12-hour clock */
 #define ALARM_ANY    0xc0 /* "any" in an alarm register: both high bits */
 
+#define OFFSET_MAX_S (1ll << 40) /* more than its registers can tell */
 #define UIP_NS (1000000000l - 244000)
 
 struct rtc {
@@ -278,6 +280,21 @@ static void put_memory(struct rtc *rtc, uint64_t low_ram_end)
 	put16(rtc, REG_HIGH_LOW, high);
 }
 
+/* Its time is the host's all the while. */
+static void rtc_state(struct device *dev, struct state *st)
+{
+	struct rtc *rtc = (struct rtc *)dev;
+
+	LOCK_SCOPE(&rtc->lock);
+	state_u8(st, &rtc->index);
+	state_bytes(st, rtc->nvram, sizeof(rtc->nvram));
+	state_i64(st, &rtc->offset_s);
+	state_i64(st, &rtc->seen_s);
+	if (rtc->index >= NVRAM_BYTES || rtc->offset_s > OFFSET_MAX_S ||
+	    rtc->offset_s < -OFFSET_MAX_S)
+		state_fail(st, -EINVAL, "its time");
+}
+
 static void rtc_destroy(struct device *dev)
 {
 	struct rtc *rtc = (struct rtc *)dev;
@@ -310,4 +327,6 @@ const struct device_ops rtc_device = {
     .name = "rtc",
     .create = rtc_create,
     .destroy = rtc_destroy,
+    .state_version = 1,
+    .state = rtc_state,
 };

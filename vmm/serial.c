@@ -12,11 +12,13 @@
 #include <linux/serial_reg.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "vmm/console.h"
 #include "vmm/devices.h"
 #include "vmm/irq.h"
 #include "vmm/layout.h"
+#include "vmm/state.h"
 #include "util/cleanup.h"
 
 #define FIFO_BYTES  16
@@ -293,6 +295,41 @@ static void input_came(void *arg)
 	update_irq(s);
 }
 
+/* The line's level is KVM's as well: it is loaded with the chips. */
+static void serial_state(struct device *dev, struct state *st)
+{
+	struct serial *s = (struct serial *)dev;
+	uint32_t n;
+
+	LOCK_SCOPE(&s->lock);
+	state_u8(st, &s->ier);
+	state_u8(st, &s->lcr);
+	state_u8(st, &s->mcr);
+	state_u8(st, &s->scr);
+	state_u8(st, &s->dll);
+	state_u8(st, &s->dlm);
+	state_u8(st, &s->msr);
+	state_bool(st, &s->fifo_on);
+	state_bool(st, &s->overrun);
+	state_bool(st, &s->thr_empty_pending);
+	state_bool(st, &s->irq_level);
+	state_u32(st, &s->trigger);
+	for (unsigned i = 0; s->head > 0 && i < FIFO_BYTES; i++) {
+		/* Turned so that it begins at 0. */
+		uint8_t first = s->fifo[0];
+
+		memmove(s->fifo, s->fifo + 1, FIFO_BYTES - 1);
+		s->fifo[FIFO_BYTES - 1] = first;
+		s->head--;
+	}
+	n = s->n;
+	state_blob(st, s->fifo, &n, FIFO_BYTES);
+	s->n = n;
+	s->head = 0;
+	if (s->trigger < 1 || s->trigger > FIFO_BYTES || n > capacity(s))
+		state_fail(st, -EINVAL, "its FIFO");
+}
+
 static void serial_destroy(struct device *dev)
 {
 	struct serial *s = (struct serial *)dev;
@@ -328,4 +365,6 @@ const struct device_ops serial_device = {
     .name = "serial",
     .create = serial_create,
     .destroy = serial_destroy,
+    .state_version = 1,
+    .state = serial_state,
 };

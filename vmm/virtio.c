@@ -151,6 +151,10 @@ static void lane_resume(void *arg)
 	struct virtio_lane *lane = arg;
 
 	lane->paused = false;
+	for (unsigned i = lane->first; lane->loaded && i < lane->first + lane->n; i++)
+		if (virtio_queue_live(&lane->dev->queues[i]))
+			lane->dev->transport->interrupt_queue(lane->dev, i);
+	lane->loaded = false;
 	lane_look(lane);
 }
 
@@ -263,7 +267,7 @@ static bool features_fine(const struct virtio_device *dev)
 	return !(dev->accepted & ~dev->offered) && virtio_negotiated(dev, VIRTIO_F_VERSION_1);
 }
 
-static void activate(struct virtio_device *dev)
+void virtio_activate(struct virtio_device *dev, bool loaded)
 {
 	for (unsigned i = 0; i < dev->n_queues; i++) {
 		struct virtqueue *ring = &dev->queues[i].ring;
@@ -276,8 +280,10 @@ static void activate(struct virtio_device *dev)
 	if (dev->ops->activated)
 		dev->ops->activated(dev);
 	dev->transport->set_active(dev, true);
-	for (unsigned i = 0; i < dev->n_lanes; i++)
+	for (unsigned i = 0; i < dev->n_lanes; i++) {
+		dev->lanes[i].loaded = loaded;
 		iothread_post(dev->lanes[i].thread, &dev->lanes[i].start);
+	}
 }
 
 void virtio_status_write(struct virtio_device *dev, uint8_t value)
@@ -299,7 +305,7 @@ void virtio_status_write(struct virtio_device *dev, uint8_t value)
 		added &= ~VIRTIO_CONFIG_S_DRIVER_OK;
 	dev->status |= added;
 	if (added & VIRTIO_CONFIG_S_DRIVER_OK)
-		activate(dev);
+		virtio_activate(dev, false);
 }
 
 void virtio_features_write(struct virtio_device *dev, unsigned word, uint32_t value)

@@ -60,6 +60,7 @@ struct virtio_lane {
 	/* the thread's own */
 	bool active; /* between DRIVER_OK and reset */
 	bool paused;
+	bool loaded; /* the driver is to be interrupted when it goes on; set while paused */
 };
 
 struct virtio_ops {
@@ -130,6 +131,11 @@ void virtio_fini(struct virtio_device *dev);
 void virtio_pause(struct device *device);
 void virtio_resume(struct device *device);
 
+/* All that virtio and its PCI side have of a device (virtio_state.c), for device_ops.state. What
+ * ops->activated() looks at is loaded before. */
+struct state;
+void virtio_state(struct device *device, struct state *state);
+
 /* --- for devices, on a lane --------------------------------------------------------------- */
 
 /*
@@ -161,6 +167,8 @@ void virtio_status_write(struct virtio_device *dev, uint8_t value);
 /* Features are written 32 bits at a time; nothing changes after FEATURES_OK. */
 void virtio_features_write(struct virtio_device *dev, unsigned word, uint32_t value);
 void virtio_queue_enable(struct virtio_queue *queue);
+/* DRIVER_OK: the lanes start. @loaded: they look like one that was paused (virtio_state.c). */
+void virtio_activate(struct virtio_device *dev, bool loaded);
 /* May the driver still describe this queue? */
 bool virtio_queue_open(const struct virtio_queue *queue);
 /* Bytes beyond the configuration are 0. */

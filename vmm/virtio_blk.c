@@ -20,6 +20,7 @@
  * status byte; only a request without room for one is a driver's fault.
  */
 #include <endian.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,7 @@
 #include "storage/block_node.h"
 #include "vmm/io_pool.h"
 #include "vmm/pci.h"
+#include "vmm/state.h"
 #include "vmm/virtio_blk_int.h"
 
 #define SEGMENT_BYTES (4u << 20)
@@ -228,6 +230,17 @@ static void blk_resume(struct device *device)
 		iothread_call(blk->lanes[i].thread, blk_kept_retry, &blk->lanes[i]);
 	if (blk->changed)
 		tell_driver(blk);
+}
+
+/* That its contents and size are what they were is found before (save.c). */
+static void blk_state(struct device *device, struct state *st)
+{
+	struct blk *blk = (struct blk *)device;
+
+	state_u8(st, &blk->config.wce);
+	if (blk->config.wce > 1)
+		state_fail(st, -EINVAL, "its cache");
+	virtio_state(device, st);
 }
 
 /* --- beginning and end -------------------------------------------------------------------- */
@@ -455,4 +468,6 @@ const struct device_ops virtio_blk_device = {
     .destroy = blk_destroy,
     .pause = blk_pause,
     .resume = blk_resume,
+    .state_version = 1,
+    .state = blk_state,
 };

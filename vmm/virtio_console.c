@@ -20,6 +20,7 @@
 #include "util/cleanup.h"
 #include "vmm/console.h"
 #include "vmm/pci.h"
+#include "vmm/state.h"
 #include "vmm/virtio.h"
 
 #define QUEUE_SIZE 64
@@ -31,7 +32,7 @@ struct vconsole {
 	struct virtio_device virtio;
 	struct iothread *thread;
 	struct virtio_console_config config;
-	bool takes_input;	      /* constant */
+	bool takes_input;	      /* constant, but for a load */
 	struct iothread_source input; /* an eventfd: input has come */
 	struct iovec iov[QUEUE_SIZE]; /* the lane's */
 	uint64_t *tx_bytes, *rx_bytes;
@@ -189,6 +190,14 @@ static void vconsole_destroy(struct device *device)
 	free(con);
 }
 
+static void vconsole_state(struct device *device, struct state *st)
+{
+	struct vconsole *con = (struct vconsole *)device;
+
+	state_bool(st, &con->takes_input);
+	virtio_state(device, st);
+}
+
 static int vconsole_plug(struct vconsole *con, struct vm *vm, struct err *err)
 {
 	struct virtio_device *dev = &con->virtio;
@@ -241,4 +250,6 @@ const struct device_ops virtio_console_device = {
     .destroy = vconsole_destroy,
     .pause = virtio_pause,
     .resume = virtio_resume,
+    .state_version = 1,
+    .state = vconsole_state,
 };

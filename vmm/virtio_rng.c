@@ -172,4 +172,6 @@ const struct device_ops virtio_rng_device = {
     .destroy = rng_destroy,
     .pause = virtio_pause,
     .resume = virtio_resume,
+    .state_version = 1,
+    .state = virtio_state,
 };

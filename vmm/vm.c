@@ -262,7 +262,7 @@ static int load(struct vm *vm, struct boot_entry *entry, struct err *err)
 	return ret;
 }
 
-static int make(struct vm *vm, const struct memory *memory, struct err *err)
+static int make(struct vm *vm, const struct memory *memory, bool bare, struct err *err)
 {
 	struct boot_entry entry;
 	int ret = check_kvm(vm->config, err);
@@ -279,12 +279,12 @@ static int make(struct vm *vm, const struct memory *memory, struct err *err)
 	ret = memory_attach(memory, vm->vm_fd, err);
 	if (ret == 0)
 		ret = make_chips(vm, err);
-	if (ret == 0)
+	if (ret == 0 && !bare)
 		ret = load(vm, &entry, err);
 	if (ret == 0)
 		ret = devices_create(vm, err);
 	if (ret == 0)
-		ret = make_vcpus(vm, &entry, err);
+		ret = make_vcpus(vm, bare ? NULL : &entry, err);
 	return ret;
 }
 
@@ -318,7 +318,7 @@ int vm_create(struct vm *vm, const struct vm_parts *parts, struct err *err)
 	memory_describe(parts->memory, &vm->mem);
 	if (life_new(vm, parts->wake_fd) < 0)
 		return err_set(err, -ENOMEM, "no memory");
-	ret = make(vm, parts->memory, err);
+	ret = make(vm, parts->memory, parts->bare, err);
 	if (ret < 0)
 		vm_destroy(vm);
 	return ret;

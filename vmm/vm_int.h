@@ -116,6 +116,7 @@ struct vm_parts {
 	struct io_pool *io_pool;
 	int wake_fd; /* an eventfd, written when the guest has ended */
 	void *owner;
+	bool bare; /* without anything to boot: a state is to be loaded into it */
 };
 
 /*

@@ -75,7 +75,7 @@ if [ "$(id -u)" = 0 ] && loop=$(losetup -r -f --show "$V/image" 2>/dev/null); th
 fi
 
 note "from afar"
-mount_sshfs "$T/remote" -o direct_io
+mount_sshfs "$T/remote"
 mkdir "$T/got"
 cp "$T/remote/pools/p/volumes/v/image" "$T/got/sshfs"
 rsync -S -e "ssh -F $T/ssh/config" "fv:$V/image" "$T/got/rsync"

@@ -78,6 +78,7 @@ struct vmm_has_disk {
 	enum vmm_disk_state state;
 	bool written; /* not read-only */
 	bool volume, share;
+	bool used; /* by the guest, as was told once */
 	uint64_t bytes;
 	struct file_id *ids;
 	unsigned n_ids, n_written;

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@
 #define CHILDREN_MAX 256
 
 struct opener {
+	pthread_mutex_t lock; /* guards what follows, while the process is replaced */
 	int sock;
 	pid_t pid;
 };
@@ -103,29 +105,37 @@ static _Noreturn void serve(int sock)
 	}
 }
 
-int opener_start(struct opener **out)
+static int run(struct opener *o)
 {
-	struct opener *o = calloc(1, sizeof(*o));
 	int pair[2], r;
 
-	if (!o)
-		return -ENOMEM;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-		r = -errno;
-		free(o);
-		return r;
-	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
 	o->pid = fork();
 	if (o->pid == 0)
 		serve(pair[1]);
 	r = o->pid < 0 ? -errno : 0;
 	close(pair[1]);
-	if (r < 0) {
+	if (r < 0)
 		close(pair[0]);
+	else
+		o->sock = pair[0];
+	return r;
+}
+
+int opener_start(struct opener **out)
+{
+	struct opener *o = calloc(1, sizeof(*o));
+	int r;
+
+	if (!o)
+		return -ENOMEM;
+	r = run(o);
+	if (r < 0) {
 		free(o);
 		return r;
 	}
-	o->sock = pair[0];
+	pthread_mutex_init(&o->lock, NULL);
 	*out = o;
 	return 0;
 }
@@ -136,7 +146,33 @@ void opener_stop(struct opener *o)
 		return;
 	close(o->sock);
 	waitpid(o->pid, NULL, 0);
+	pthread_mutex_destroy(&o->lock);
 	free(o);
+}
+
+/*
+ * Has a request served. Where somebody killed the process, another one is made: with other
+ * threads around this time, which what it does bears (system calls, and malloc(3), which knows
+ * of fork(2)).
+ */
+static int hand_over(struct opener *o, int request)
+{
+	int r;
+
+	LOCK_SCOPE(&o->lock);
+	r = msg_send(o->sock, "", 1, NULL, 0, &request, 1, 0);
+	if (r != -EPIPE && r != -ECONNRESET)
+		return r;
+	log_warn("the process that opens files has ended; there is another now");
+	close(o->sock);
+	waitpid(o->pid, NULL, 0);
+	r = run(o);
+	if (r < 0) {
+		o->sock = -1;
+		o->pid = -1;
+		return r;
+	}
+	return msg_send(o->sock, "", 1, NULL, 0, &request, 1, 0);
 }
 
 /* --- asking ------------------------------------------------------------------------------------
@@ -223,7 +259,7 @@ static int begin(struct opener *o, struct ask *ask, struct open_ask *a,
 		return err_set(err, -errno, "%s: no socket: %m", rq->path);
 	ask->sock = pair[0];
 	ask->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = ask->wake < 0 ? -errno : msg_send(o->sock, "", 1, NULL, 0, &pair[1], 1, 0);
+	r = ask->wake < 0 ? -errno : hand_over(o, pair[1]);
 	close(pair[1]);
 	if (r == 0)
 		r = send_ask(ask->sock, a, rq);

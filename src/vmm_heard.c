@@ -212,7 +212,6 @@ static void heard_run(struct vmm *vmm)
 	struct machine *m = vmm->m;
 
 	vmm->ready = true;
-	m->saved = false;
 	if (m->error.guest) {
 		outcome_set(&m->error, "", &none, false);
 		machine_touch(m, ASPECT_ERROR, NULL);
@@ -333,14 +332,18 @@ void vmm_heard_disk(struct vmm *vmm, const struct vmm_disk_event *event)
 {
 	struct machine *m = vmm->m;
 	struct vmm_disk_event e = *event;
+	struct vmm_has_disk *has;
 	bool known;
 
 	e.name[sizeof(e.name) - 1] = e.text[sizeof(e.text) - 1] = '\0';
 	pthread_mutex_lock(&m->lock);
-	known = m->vmm == vmm && vmm_disk_find(vmm, e.name);
-	if (known && e.what == VMM_DISK_ATTACHED)
+	has = vmm_disk_find(vmm, e.name);
+	known = m->vmm == vmm && has;
+	if (known && e.what == VMM_DISK_ATTACHED && !has->used) {
+		has->used = true;
 		disk_event(m, "disk-attached", e.name, 0, NULL);
-	else if (known && e.what == VMM_DISK_FAILED)
+	}
+	if (known && e.what == VMM_DISK_FAILED)
 		disk_failed(vmm, e.name, &e);
 	pthread_mutex_unlock(&m->lock);
 	if (known && e.what == VMM_DISK_DETACHED)
@@ -395,8 +398,7 @@ static void conclude(struct vmm *vmm, const char *how)
 	char words[256 + 512];
 
 	if (m->killed) {
-		settle(m, m->saved ? MACHINE_SAVED : MACHINE_STOPPED,
-		       m->reason ? m->reason : "kill", "");
+		settle(m, MACHINE_STOPPED, m->reason ? m->reason : "kill", "");
 	} else if (!vmm->ended) {
 		char line[256];
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: ISC
 /* Opening for users: what an image's header may lead to, and what it may not. */
+#include <signal.h>
 #include <sys/wait.h>
 
 #include "model_test.h"
@@ -400,6 +401,37 @@ static void many_at_once(void **state)
 	free(all);
 }
 
+/* Whoever kills it: another takes its place. */
+static void it_is_replaced(void **state)
+{
+	struct opener_request rq = {.path = at("a/base.raw")};
+	_cleanup_free_ char *children = NULL;
+	struct err err = ERR_INIT;
+	char path[64];
+
+	(void)state;
+	make_raw("a/base.raw");
+	for (int i = 0; i < 3; i++) {
+		int fd;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+		free(take_ptr(children));
+		assert_int_equal(file_read(AT_FDCWD, path, 4096, &children, NULL), 0);
+		assert_true(atoi(children) > 1);
+		kill(atoi(children), SIGKILL);
+		fd = opener_file(opener, &rq, O_RDONLY, false,
+				 &err); /* killed before, or meanwhile */
+		if (fd < 0)
+			assert_int_equal(fd, -EIO);
+		else
+			close(fd);
+		for (int tries = 0; fd < 0 && tries < 1000; tries++)
+			fd = opener_file(opener, &rq, O_RDONLY, false, &err);
+		if (fd < 0)
+			fail_msg("%s", err.text);
+	}
+}
+
 static void a_request_is_given_up(void **state)
 {
 	struct cancel cancel;
@@ -428,7 +460,7 @@ int main(void)
 	    cmocka_unit_test(a_top_is_what_it_is),   cmocka_unit_test(formats_are_seen),
 	    cmocka_unit_test(files_are_opened),	     cmocka_unit_test(one_writer_only),
 	    cmocka_unit_test(with_his_rights),	     cmocka_unit_test(many_at_once),
-	    cmocka_unit_test(a_request_is_given_up),
+	    cmocka_unit_test(a_request_is_given_up), cmocka_unit_test(it_is_replaced),
 	};
 
 	return cmocka_run_group_tests(tests, start_opener, stop_opener);

@@ -61,13 +61,16 @@ static void look_at(const struct storage *s, const struct storage_entry *e, cons
 	_cleanup_close_ int fd = -1;
 	struct err err = ERR_INIT;
 	bool same = k && same_file(k, e);
+	/* a daemon ended between putting it in its place and noting that */
+	bool next =
+	    k && !same && k->next_id && k->next_id == e->id && k->next_born_ns == e->born_ns;
 
 	(void)cancel;
-	found->format = same ? k->format : IMAGE_RAW;
-	found->decided = same && k->decided;
+	found->format = same ? k->format : next ? k->next_format : IMAGE_RAW;
+	found->decided = next || (same && k->decided);
 	if (same && k->busy)
 		return;
-	if (found->decided && k->looked && k->bytes == e->bytes &&
+	if (same && found->decided && k->looked && k->bytes == e->bytes &&
 	    memcmp(&k->changed, &e->changed, sizeof(k->changed)) == 0)
 		return;
 	found->looked = true;
@@ -125,6 +128,9 @@ static void know(struct known *k, const struct volume_meta *meta, const struct v
 	k->born_ns = meta->born_ns;
 	k->decided = meta->decided;
 	k->format = meta->format;
+	k->next_id = meta->next_id;
+	k->next_born_ns = meta->next_born_ns;
+	k->next_format = meta->next_format;
 	if (!v)
 		return;
 	k->looked = v->look.info || v->look.trouble;

@@ -10,6 +10,8 @@ struct known {
 	uint64_t id, born_ns;
 	bool decided, busy, looked;
 	enum image_format format;
+	uint64_t next_id, next_born_ns;
+	enum image_format next_format;
 	uint64_t bytes;
 	struct timespec changed;
 };

@@ -58,6 +58,9 @@ struct volume_meta {
 	bool unmade;	      /* its storage has it once it has a size */
 	bool decided;	      /* @format counts; else it is looked at again */
 	enum image_format format;
+	/* The file that is about to take its place, and its format; 0: none. */
+	uint64_t next_id, next_born_ns;
+	enum image_format next_format;
 	bool own_access; /* @access was given; else it is that of the file */
 	struct machine_access access;
 	/* What `backing` was set to, and by whom: "" where nobody did. */
@@ -140,6 +143,7 @@ struct pool {
 	size_t n_volumes, cap;
 	struct volume_meta *absent; /* of those that its storage has not now */
 	size_t n_absent;
+	bool unstored; /* what is known of volumes is not in the state yet */
 	struct volume_use *uses;
 
 	/* the thread */
@@ -334,6 +338,11 @@ struct volume_backing {
 int backing_find(struct volume *volume, const char *text, const struct caller *caller,
 		 struct volume_backing *backing, struct err *err);
 void backing_free(struct volume_backing *backing);
+/*
+ * The file at @fd is about to take the volume's place: noted durably, so that its format is
+ * known whenever the host or the daemon ends.
+ */
+int volume_announce(struct volume *volume, int fd, enum image_format format, struct err *err);
 /* The file at @fd is the volume's from now on, as @values say: noted durably. @fd -1: a device. */
 int volume_settle_new(struct volume *volume, const struct volume_values *values,
 		      const struct caller *named_by, int fd, struct err *err);

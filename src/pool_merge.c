@@ -73,14 +73,15 @@ static bool learn(struct volume_meta *meta, const struct storage_entry *e,
 	bool same = meta->id == e->id && meta->born_ns == e->born_ns;
 	bool changed = !same || meta->decided != found->decided || meta->format != found->format;
 
-	if (!same) {
+	if (!same &&
+	    !(meta->next_id && meta->next_id == e->id && meta->next_born_ns == e->born_ns)) {
 		/* another file of that name: nothing said of the old one counts */
 		meta->fresh = false;
 		meta->own_access = false;
-		free(meta->named);
-		meta->named = strdup("");
+		meta->named[0] = '\0';
 	}
 	if (!same || !meta->fresh) {
+		meta->next_id = 0;
 		meta->id = e->id;
 		meta->born_ns = e->born_ns;
 		meta->decided = found->decided;

@@ -100,6 +100,9 @@ enum {
 	S_LAZY,
 	S_COMPRESSION,
 	S_WANTED_FORMAT,
+	S_NEXT_ID,
+	S_NEXT_BORN,
+	S_NEXT_FORMAT,
 	N_SLOTS
 };
 
@@ -125,17 +128,20 @@ static const struct slot slots_of_none[N_SLOTS] = {
     [S_LAZY] = {"lazy_refcounts", 0, 1},
     [S_COMPRESSION] = {"compression", 0, 1},
     [S_WANTED_FORMAT] = {"wanted_format", 0, IMAGE_QCOW2},
+    [S_NEXT_ID] = {"next_id", 0, UINT64_MAX},
+    [S_NEXT_BORN] = {"next_born", 0, UINT64_MAX},
+    [S_NEXT_FORMAT] = {"next_format", 0, IMAGE_QCOW2},
 };
 
 static void to_slots(const struct volume_meta *m, struct slot slots[N_SLOTS])
 {
 	const struct volume_values *w = &m->wanted;
 	const uint64_t values[N_SLOTS] = {
-	    m->id,	  m->born_ns,	    m->fresh,	    m->unmade,	       m->decided,
-	    m->format,	  m->own_access,    m->access.uid,  m->access.gid,     m->access.mode,
-	    m->named_uid, m->named_gid,	    w->size,	    w->prealloc,       w->cluster_size,
-	    w->version,	  w->refcount_bits, w->extended_l2, w->lazy_refcounts, w->compression,
-	    w->format};
+	    m->id,	  m->born_ns,	    m->fresh,	     m->unmade,		m->decided,
+	    m->format,	  m->own_access,    m->access.uid,   m->access.gid,	m->access.mode,
+	    m->named_uid, m->named_gid,	    w->size,	     w->prealloc,	w->cluster_size,
+	    w->version,	  w->refcount_bits, w->extended_l2,  w->lazy_refcounts, w->compression,
+	    w->format,	  m->next_id,	    m->next_born_ns, m->next_format};
 
 	for (int i = 0; i < N_SLOTS; i++)
 		slots[i].value = values[i];
@@ -165,6 +171,9 @@ static void from_slots(struct volume_meta *m, const struct slot slots[N_SLOTS])
 	w->lazy_refcounts = slots[S_LAZY].value;
 	w->compression = slots[S_COMPRESSION].value;
 	w->format = slots[S_WANTED_FORMAT].value;
+	m->next_id = slots[S_NEXT_ID].value;
+	m->next_born_ns = slots[S_NEXT_BORN].value;
+	m->next_format = (enum image_format)slots[S_NEXT_FORMAT].value;
 }
 
 void meta_format(const struct volume_meta *meta, struct strbuf *sb)

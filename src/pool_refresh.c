@@ -66,7 +66,7 @@ static bool show(struct pool *pool, struct round *round, int result, const struc
 	pthread_mutex_lock(&pool->lock);
 	counts = pool->changes == round->changes && pool->storage == f->storage && pool->alive;
 	if (counts && result == 0)
-		store = refresh_merge(pool, f);
+		store = pool->unstored |= refresh_merge(pool, f);
 	else if (counts && result != -ECANCELED)
 		refresh_failed(pool, err);
 	if (counts) {

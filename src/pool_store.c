@@ -102,14 +102,21 @@ int pool_store_access(struct pool *pool, const struct machine_access *access,
 int pool_store_volumes(struct pool *pool, struct err *err)
 {
 	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
+	int r;
 
 	pthread_mutex_lock(&pool->lock);
+	pool->unstored = false;
 	for (size_t i = 0; i < pool->n_volumes; i++)
 		meta_format(&pool->by_name[i]->meta, &sb);
 	for (size_t i = 0; i < pool->n_absent; i++)
 		meta_format(&pool->absent[i], &sb);
 	pthread_mutex_unlock(&pool->lock);
-	return replace(pool, "volumes", &sb, err);
+	r = replace(pool, "volumes", &sb, err);
+	if (r < 0) {
+		LOCK_SCOPE(&pool->lock);
+		pool->unstored = true;
+	}
+	return r;
 }
 
 /* --- come, go, change its name ------------------------------------------------------------------

@@ -81,6 +81,8 @@ static int to_file(const struct transfer *t, struct storage *s, struct block *fr
 	if (r == 0 && cancel_requested(t->caller->cancel))
 		r = err_set(err, -ECANCELED, "ended before it was complete");
 	if (r == 0)
+		r = volume_announce(t->to, fd, (enum image_format)t->values.format, err);
+	if (r == 0)
 		r = storage_rename_waiting(s, hidden, t->to->meta.name, true, NULL, err);
 	if (r < 0)
 		storage_remove_waiting(s, hidden, NULL, NULL);

@@ -73,6 +73,7 @@ int volume_settle_new(struct volume *v, const struct volume_values *values,
 	v->meta.wanted = copy;
 	v->meta.format = (enum image_format)values->format;
 	v->meta.decided = true;
+	v->meta.next_id = 0;
 	if (fd >= 0) {
 		v->meta.id = e.id;
 		v->meta.born_ns = e.born_ns;
@@ -85,6 +86,20 @@ int volume_settle_new(struct volume *v, const struct volume_values *values,
 		v->meta.named_gid = named_by->gid;
 	}
 	v->pool->changes++;
+	pthread_mutex_unlock(&v->pool->lock);
+	return pool_store_volumes(v->pool, err);
+}
+
+int volume_announce(struct volume *v, int fd, enum image_format format, struct err *err)
+{
+	struct storage_entry e = {0};
+
+	entry_of(fd, v, &e);
+	LOCK_SCOPE(&v->pool->edit);
+	pthread_mutex_lock(&v->pool->lock);
+	v->meta.next_id = e.id;
+	v->meta.next_born_ns = e.born_ns;
+	v->meta.next_format = format;
 	pthread_mutex_unlock(&v->pool->lock);
 	return pool_store_volumes(v->pool, err);
 }

@@ -208,7 +208,7 @@ int volume_use_begin(struct volume *v, struct machine *m, const char *disk, bool
 		return err_set(err, -ENOMEM, "out of memory");
 	pthread_mutex_lock(&pool->lock);
 	r = may_begin(v, m, disk, write, share, err);
-	settle = r == 0 && (v->meta.fresh || !v->meta.decided);
+	settle = r == 0 && (v->meta.fresh || !v->meta.decided || pool->unstored);
 	if (r == 0) {
 		old = cut_use(pool, m, disk);
 		add_use(pool, use);
@@ -228,13 +228,14 @@ int volume_use_begin(struct volume *v, struct machine *m, const char *disk, bool
 /* From now on what it holds counts: its format is what it is. */
 int volume_settle(struct volume *v, struct err *err)
 {
-	bool fresh, decided;
+	bool fresh, decided, stored;
 	int r;
 
 	LOCK_SCOPE(&v->pool->edit);
 	pthread_mutex_lock(&v->pool->lock);
 	fresh = v->meta.fresh;
 	decided = v->meta.decided;
+	stored = !v->pool->unstored;
 	v->meta.fresh = false;
 	v->meta.decided = true;
 	if (fresh) {
@@ -247,7 +248,7 @@ int volume_settle(struct volume *v, struct err *err)
 		}
 	}
 	pthread_mutex_unlock(&v->pool->lock);
-	if (!fresh && decided)
+	if (!fresh && decided && stored)
 		return 0;
 	r = pool_store_volumes(v->pool, err);
 	LOCK_SCOPE(&v->pool->lock);

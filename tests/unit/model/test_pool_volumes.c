@@ -240,6 +240,37 @@ static void a_format_is_found_once(void **state)
 	pool_put(pool);
 }
 
+/* A daemon that ended when a converted file had taken its place, and that was not noted yet. */
+static void what_was_announced_is_known(void **state)
+{
+	struct fixture *f = *state;
+	struct pool *pool = need_pool(f, "p");
+	struct volume *v;
+	struct statx x;
+
+	sh("qemu-img create -q -f qcow2 %s 1M", at(f, "p/v"));
+	await(has_volume(pool, "v"));
+	refresh(pool);
+	pool_put(pool);
+	close_model(f);
+	/* the content of a raw disk on which a guest made an image */
+	sh("qemu-img create -q -f qcow2 %s 2M", at(f, "raw"));
+	assert_int_equal(statx(AT_FDCWD, at(f, "raw"), 0, STATX_INO | STATX_BTIME, &x), 0);
+	sh("sed -i 's/^v /v next_id=%llu next_born=%llu /' %s", (unsigned long long)x.stx_ino,
+	   x.stx_mask & STATX_BTIME
+	       ? (unsigned long long)x.stx_btime.tv_sec * 1000000000 + x.stx_btime.tv_nsec
+	       : 0ull,
+	   at(f, "state/pools/p/volumes"));
+	sh("mv %s %s", at(f, "raw"), at(f, "p/v"));
+	open_model(f);
+	pool = model_pool_get(f->model, "p");
+	await(has_volume(pool, "v"));
+	v = pool_volume_get(pool, "v");
+	assert_key(v, "format", "raw");
+	volume_put(v);
+	pool_put(pool);
+}
+
 static void a_broken_image_is_shown_with_its_words(void **state)
 {
 	struct fixture *f = *state;
@@ -378,6 +409,7 @@ int main(void)
 	    model_test(a_found_image_is_over_its_own_pool_or_what_is_named),
 	    model_test(names_of_other_kinds_are_never_followed),
 	    model_test(a_format_is_found_once),
+	    model_test(what_was_announced_is_known),
 	    model_test(a_broken_image_is_shown_with_its_words),
 	    model_test(who_has_it_keeps_it),
 	    model_test(modes_say_who_may_use_it),

@@ -48,12 +48,12 @@ bench_disk() {
 	qemu-img convert -O qcow2 "$work/disk/raw" "$work/disk/qcow2"
 	title 'random 4 KiB, an operation'
 	for format in raw qcow2; do
-		disk_row $format writeback read 1 20000
-		disk_row $format writeback read 32 100000
-		disk_row $format writeback write 1 20000
-		disk_row $format writeback write 32 100000
-		disk_row $format none read 1 2000
-		disk_row $format none read 32 20000
+		disk_row $format writeback read 1 10000
+		disk_row $format writeback read 32 50000
+		disk_row $format writeback write 1 10000
+		disk_row $format writeback write 32 50000
+		disk_row $format none read 1 1000
+		disk_row $format none read 32 10000
 	done
 	rm -rf "$work/disk"
 }

@@ -162,8 +162,7 @@ const struct command machine_commands[] = {
     {.name = "start",
      .usage = "start",
      .help = "run it; done when its vcpus run",
-     .states =
-	 IN(MACHINE_DEFINED) | IN(MACHINE_STOPPED) | IN(MACHINE_CRASHED) | IN(MACHINE_SAVED),
+     .states = IN(MACHINE_DEFINED) | IN(MACHINE_STOPPED) | IN(MACHINE_CRASHED) | IN(MACHINE_SAVED),
      .op = true,
      .needs_no_vmm = true,
      .run = lifecycle_start},

@@ -77,7 +77,8 @@ struct config_key {
 	const char *help;	  /* one line, for README and the manual */
 	bool needs_restart;	  /* a change while running counts from the next start */
 	size_t offset;		  /* model's own */
-	/* Model's own: TEXT, PATH: the text as it is kept (caller frees), or why not. NULL: as is. */
+	/* Model's own: TEXT, PATH: the text as it is kept (caller frees), or why not. NULL: as is.
+	 */
 	int (*refine)(const char *text, char **refined, struct err *err);
 };
 

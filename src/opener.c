@@ -93,7 +93,7 @@ static _Noreturn void serve(int sock)
 	for (;;) {
 		int fds[4];
 		size_t n_fds = nitems(fds);
-		char byte;
+		char byte = 0;
 		ssize_t n = msg_recv(3, &byte, 1, fds, &n_fds, 0);
 
 		if (n <= 0 && n != -EPROTO && n != -EMSGSIZE)

@@ -433,9 +433,9 @@ static int setup(struct control *c, struct err *err)
 
 static void close_all(struct control *c)
 {
-	const int fds[] = {c->listen_fd,     c->conn_fd,	  c->epoll_fd,	      c->wake_fd,
-			   c->config.kvm_fd, c->config.kernel_fd, c->config.initrd_fd,
-			   c->loaded_fd};
+	const int fds[] = {c->listen_fd,	c->conn_fd,	  c->epoll_fd,
+			   c->wake_fd,		c->config.kvm_fd, c->config.kernel_fd,
+			   c->config.initrd_fd, c->loaded_fd};
 
 	for (unsigned i = 0; i < nitems(fds); i++)
 		if (fds[i] >= 0)

@@ -23,7 +23,7 @@
 
 #define PM_TIMER_HZ 3579545ull
 #define AGE_MAX_NS  (1ull << 62) /* of the timer: a century and more */
-#define GPE_ENABLE  2 /* offset in the block: half of its length (§4.8.4.1) */
+#define GPE_ENABLE  2		 /* offset in the block: half of its length (§4.8.4.1) */
 
 /* PM1 status and enable */
 #define PM1_TMR	    (1u << 0)
@@ -44,7 +44,7 @@
 struct pm {
 	struct device dev;
 	struct timespec power_on;
-	uint64_t grown_ns; /* how far the timer was then */
+	uint64_t grown_ns;    /* how far the timer was then */
 	pthread_mutex_t lock; /* guards all that follows */
 	uint16_t status, enable, control;
 	uint64_t carries; /* of the timer's highest bit, seen so far */

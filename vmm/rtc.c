@@ -59,7 +59,7 @@ enum {
 #define ALARM_ANY    0xc0 /* "any" in an alarm register: both high bits */
 
 #define OFFSET_MAX_S (1ll << 40) /* more than its registers can tell */
-#define UIP_NS (1000000000l - 244000)
+#define UIP_NS	     (1000000000l - 244000)
 
 struct rtc {
 	struct device dev;

@@ -82,7 +82,7 @@ put "$D/late/ctl" attach
 wait_for in_guest vdc $((5 << 11))
 put "$D/late/ctl" detach
 before=$(count) rss=$(rss_of "$vmm")
-for i in {1..20}; do
+for _ in {1..20}; do
 	put "$D/late/ctl" attach
 	put "$D/late/ctl" detach
 done

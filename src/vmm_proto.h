@@ -331,7 +331,7 @@ struct vmm_vcpu_state {
  * entry). The daemon bounds n_counters and checks names ([a-z0-9._-], NUL).
  */
 #define VMM_STATS_MAGIC 0x31617473766c6966ull
-#define VMM_STATS_MAX	1023
+#define VMM_STATS_MAX	4095
 
 struct vmm_counter {
 	char name[56]; /* "vcpu.0.exits", "disk.root.read_bytes" */

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A server as a pool: its export is a volume whose content is read, written and copied; a server that
 # went is said in words, and is back by itself; what only its keeper can do is refused.
-# also: asan
+# also: asan tsan
 . "${0%/*}/../lib.sh"
 
 need_cmd qemu-nbd qemu-img cmp

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A pool is its owner's: the directory is opened with his rights, what he makes there is his, and
 # nobody else can have him open what they name. Volumes have owners of their own.
-# also: asan
+# also: asan tsan
 . "${0%/*}/../lib.sh"
 
 need_cmd setpriv qemu-img
@@ -40,6 +40,7 @@ chmod 600 "$T/alice.secret"
 truncate -s 1M "$T/alice.secret"
 as 1001 qemu-img create -q -u -f qcow2 -b "$T/alice.secret" -F raw "$T/alice/evil" 1M
 wait_for test -d "$P/a/volumes/evil"
+put "$P/a/ctl" refresh
 like "$(as 1001 "$TOOLS/trycall" read "$P/a/volumes/evil/image")" 'EACCES'
 like "$(try 1001 write "$P/a/volumes/evil/backing" "$T/alice.secret")" ok
 as 1001 head -c 6 "$P/a/volumes/evil/image" | grep -q secret

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Long commands of volumes as jobs: they show how far they are and can be ended, which leaves the
 # old content whole; what they did is in events. The daemon killed in the middle of it: the same.
-# also: asan
+# also: asan tsan
 # time: 240
 . "${0%/*}/../lib.sh"
 

@@ -224,6 +224,9 @@ int store_open_dir(struct machine *m);
 int rundir_open(struct machine *m, bool make);
 /* Removes what belongs to a run that ended; @all: the directory, too. */
 void rundir_clear(struct machine *m, bool all);
+/* While `save` has paused it: a daemon that finds it lets the guest go on. */
+void rundir_note_saving(struct machine *m, bool saving);
+bool rundir_saving(struct machine *m);
 /* How the last run ends (@state), kept until the next one or until the host restarts. */
 void rundir_note_end(struct machine *m, enum machine_state state);
 void rundir_forget_end(struct machine *m);

@@ -4,6 +4,7 @@
  *
  *   vmm.sock  where its VMM listens      vmm.pid  "PID START-TIME"
  *   vmm.log   what the VMM printed       note     its tty and disks
+ *   saving    it was paused by a save that is under way: it goes on if that does not end
  *   ended     how the last run ended: the state, then the text of `error`
  *
  * Nothing here is synced: it is gone with the host's next start, and so are the VMMs.
@@ -36,7 +37,7 @@ int rundir_open(struct machine *m, bool make)
 
 void rundir_clear(struct machine *m, bool all)
 {
-	static const char *const of_run[] = {"vmm.sock", "vmm.pid", "note", "note.new"};
+	static const char *const of_run[] = {"vmm.sock", "vmm.pid", "note", "note.new", "saving"};
 	static const char *const of_all[] = {"vmm.log", "ended"};
 	_cleanup_close_ int dir = rundir_open(m, false);
 
@@ -50,6 +51,23 @@ void rundir_clear(struct machine *m, bool all)
 		unlinkat(dir, of_all[i], 0);
 	if (unlinkat(m->model->run_machines_fd, m->id, AT_REMOVEDIR) < 0)
 		log_warn("cannot remove %s/machines/%s: %m", m->model->run_dir, m->id);
+}
+
+void rundir_note_saving(struct machine *m, bool saving)
+{
+	_cleanup_close_ int dir = rundir_open(m, false), fd = -1;
+
+	if (dir >= 0 && saving)
+		fd = openat(dir, "saving", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	else if (dir >= 0)
+		unlinkat(dir, "saving", 0);
+}
+
+bool rundir_saving(struct machine *m)
+{
+	_cleanup_close_ int dir = rundir_open(m, false);
+
+	return dir >= 0 && faccessat(dir, "saving", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 void rundir_note_end(struct machine *m, enum machine_state state)

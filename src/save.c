@@ -344,7 +344,10 @@ static int pause_it(struct save *s)
 	s->was_running = s->m->state == MACHINE_RUNNING;
 	s->m->reason = "save";
 	pthread_mutex_unlock(&s->m->lock);
-	return s->was_running ? order(s, VMM_PAUSE, NULL, s->cancel) : 0;
+	if (!s->was_running)
+		return 0;
+	rundir_note_saving(s->m, true);
+	return order(s, VMM_PAUSE, NULL, s->cancel);
 }
 
 static void go_on(struct save *s)
@@ -355,8 +358,10 @@ static void go_on(struct save *s)
 	drop(s->dir);
 	remove_new(s->dir);
 	quiet.err = &ignored;
-	if (s->was_running)
-		order(&quiet, VMM_RESUME, NULL, NULL);
+	if (!s->was_running)
+		return;
+	order(&quiet, VMM_RESUME, NULL, NULL);
+	rundir_note_saving(s->m, false);
 }
 
 int lifecycle_save(struct model *model, struct machine *m, struct command_call *call,

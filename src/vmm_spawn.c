@@ -445,6 +445,10 @@ static void recover(struct machine *m)
 		return; /* else its end is heard */
 	}
 	disks_recover(vmm);
+	if (rundir_saving(m)) {
+		rundir_note_saving(m, false);
+		vmm_post(vmm, VMM_RESUME, NULL, 0, NULL, 0);
+	}
 	LOCK_SCOPE(&m->lock);
 	found_event(m);
 }

@@ -106,7 +106,7 @@ for _ in 1 2 3 4 5; do
 	head -c 100k "$V/image" >/dev/null
 	timeout -s KILL 0.05 sha256sum "$V/image" >/dev/null || true
 done
-none_open() { ! find "/proc/$(vmm_pids)/fd" "/proc/$DAEMON/fd" -lname "*(deleted)" | grep -q .; }
+none_open() { [ -z "$(find "/proc/$(vmm_pids)/fd" "/proc/$DAEMON/fd" -lname '*(deleted)' ! -lname '/memfd:*')" ]; }
 wait_for none_open
 round=$(round_now)
 wait_console m "round $((round + 2))$"

@@ -44,7 +44,8 @@ is "$(state_of m)" defined
 
 note "so do the job's rmdir, and an interrupt"
 echo 'start &' >"$M/m/ctl"
-job=$(ls "$M/m/jobs" | sort -n | tail -n 1)
+jobs=("$M"/m/jobs/*) # that of the start before has ended, and has the smaller number
+job=${jobs[-1]##*/}
 rmdir "$M/m/jobs/$job"
 job_gone() { [ ! -e "$M/m/jobs/$job" ]; }
 wait_for job_gone

@@ -11,7 +11,7 @@ P=$MNT/pools D=$M/m/disks/d
 mkdir "$T/store" "$P/p"
 for n in 1 2; do
 	truncate -s ${n}M "$T/store/raw$n"
-	printf "\\x$n$n\\x$n$n\\x$n$n\\x$n$n" | dd of="$T/store/raw$n" conv=notrunc status=none
+	printf '%b' "\\x$n$n\\x$n$n\\x$n$n\\x$n$n" | dd of="$T/store/raw$n" conv=notrunc status=none
 done
 qemu-img create -q -f qcow2 "$T/store/cow" 4M
 qemu-io -f qcow2 -c 'write -P 0x44 0 4k' "$T/store/cow" >"$T/io.txt"

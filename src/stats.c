@@ -64,16 +64,20 @@ struct counters *counters_parse(const void *data, size_t len)
 struct counters *counters_read(struct vmm *vmm)
 {
 	_cleanup_close_ int fd = vmm_stats_fd(vmm);
-	_cleanup_free_ char *page = NULL;
+	_cleanup_free_ char *room = NULL;
+	uint64_t said[2]; /* magic, n_counters */
+	size_t len;
 	ssize_t n;
 
-	if (fd < 0)
+	if (fd < 0 || pread(fd, said, sizeof(said), 0) != sizeof(said))
 		return NULL;
-	page = malloc(sizeof(struct vmm_stats_page));
-	if (!page)
+	len = offsetof(struct vmm_stats_page, counters) +
+	      (said[1] < VMM_STATS_MAX ? said[1] : VMM_STATS_MAX) * sizeof(struct vmm_counter);
+	room = malloc(len);
+	if (!room)
 		return NULL;
-	n = pread(fd, page, sizeof(struct vmm_stats_page), 0);
-	return n < 0 ? NULL : counters_parse(page, (size_t)n);
+	n = pread(fd, room, len, 0);
+	return n < 0 ? NULL : counters_parse(room, (size_t)n);
 }
 
 void counters_free(struct counters *c)

@@ -392,6 +392,10 @@ int machine_disk_content_open(struct machine *m, const char *disk, bool write,
 	if (vmm && write)
 		return err_set(err, -EBUSY,
 			       "the machine runs with it: its content can only be read");
+	if (write && machine_state(m) == MACHINE_SAVED)
+		return err_set(err, -EBUSY,
+			       "the machine is saved and goes on with it: its content can only be "
+			       "read");
 	if (empty || !*d->values.source)
 		return err_set(err, -ENXIO, "disk %s has no source", disk);
 	if (vmm)

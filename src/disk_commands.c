@@ -9,7 +9,7 @@
 #include "util/cleanup.h"
 #include "util/size.h"
 
-#define STILL (IN(MACHINE_DEFINED) | IN(MACHINE_STOPPED) | IN(MACHINE_CRASHED) | IN(MACHINE_SAVED))
+#define STILL (IN(MACHINE_DEFINED) | IN(MACHINE_STOPPED) | IN(MACHINE_CRASHED))
 #define LIVE  (IN(MACHINE_RUNNING) | IN(MACHINE_PAUSED))
 
 static int check_detach(struct command_call *call, struct err *err)

@@ -53,6 +53,9 @@ END
 	truncate -s 64M "$T/other"
 	refuses EBUSY write "$M/m/disks/d/source" "$T/other"
 	refuses EBUSY rmdir "$M/m/disks/d"
+	refuses EBUSY write "$M/m/disks/d/ctl" 'resize 128M'
+	refuses EBUSY write "$M/m/disks/d/image" x
+	accepts read "$M/m/disks/d/image"
 	do_ctl m discard
 	rmdir "$M/m"
 done

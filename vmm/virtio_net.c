@@ -92,14 +92,14 @@ static void nic_activated(struct virtio_device *dev)
 {
 	struct nic *nic = (struct nic *)dev;
 
-	net_port_set_offloads(nic->port, nic_guest_offloads(dev->accepted));
+	nic_set_offloads(nic, nic_guest_offloads(dev->accepted));
 }
 
 static void nic_reset(struct virtio_device *dev)
 {
 	struct nic *nic = (struct nic *)dev;
 
-	net_port_set_offloads(nic->port, 0);
+	nic_set_offloads(nic, 0);
 	net_port_set_active(nic->port, 1);
 	nic->config.status &= ~VIRTIO_NET_S_ANNOUNCE;
 	LOCK_SCOPE(&nic->filter_lock);
@@ -418,4 +418,6 @@ const struct device_ops virtio_net_device = {
     .destroy = nic_destroy,
     .pause = virtio_pause,
     .resume = virtio_resume,
+    .state_version = 1,
+    .state = nic_state,
 };

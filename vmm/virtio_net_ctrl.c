@@ -120,6 +120,15 @@ unsigned nic_guest_offloads(uint64_t features)
 	return offloads;
 }
 
+int nic_set_offloads(struct nic *nic, unsigned offloads)
+{
+	int r = net_port_set_offloads(nic->port, offloads);
+
+	if (r == 0)
+		nic->offloads = offloads;
+	return r;
+}
+
 static uint8_t set_offloads(struct nic *nic, uint8_t cmd, struct virtqueue_chain *chain)
 {
 	uint64_t features;
@@ -128,8 +137,8 @@ static uint8_t set_offloads(struct nic *nic, uint8_t cmd, struct virtqueue_chain
 	    virtqueue_chain_read(chain, &features, sizeof(features)) != sizeof(features) ||
 	    features & ~nic->virtio.accepted)
 		return VIRTIO_NET_ERR;
-	return net_port_set_offloads(nic->port, nic_guest_offloads(features)) < 0 ? VIRTIO_NET_ERR
-										  : VIRTIO_NET_OK;
+	return nic_set_offloads(nic, nic_guest_offloads(features)) < 0 ? VIRTIO_NET_ERR
+								       : VIRTIO_NET_OK;
 }
 
 /* By class; what is not negotiated is not there. */

@@ -75,6 +75,8 @@ struct nic {
 	struct nic_tx tx[NET_QUEUES_MAX];
 	struct iovec ctrl_iov[NIC_CHAIN_MAX];
 	bool link; /* atomic */
+	unsigned
+	    offloads; /* NET_…: what the driver takes off the port's hands; the control lane's */
 	pthread_mutex_t filter_lock;
 	struct net_filter filter;
 	struct nic_pace pace[NIC_DIRECTIONS];
@@ -96,6 +98,12 @@ void nic_pace_set(struct nic_pace *pace, const struct nic_rate *frames,
 void nic_control(struct nic *nic, struct virtio_queue *queue);
 /* NET_… of the features GUEST_…. */
 unsigned nic_guest_offloads(uint64_t features);
+int nic_set_offloads(struct nic *nic, unsigned offloads);
+
+/* --- virtio_net_state.c: device_ops.state ----------------------------------------------------- */
+
+struct state;
+void nic_state(struct device *device, struct state *state);
 
 /* --- virtio_net_capture.c ------------------------------------------------------------------- */
 

@@ -81,3 +81,13 @@ do_ctl n start
 wait_for counted n 0
 do_ctl n kill
 rmdir "$M/n"
+
+note "memory above 4 GiB, more vcpus than one"
+boot big count memory=5G cpus=4
+wait_console big '^20'
+do_ctl big save
+do_ctl big start
+goes_on big
+in_order big
+do_ctl big kill
+rmdir "$M/big"

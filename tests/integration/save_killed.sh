@@ -39,3 +39,20 @@ note "$saves times saved, $starts times running"
 wait_for counted $(($(grep -acE '^[0-9]+$' "$M/m/console") + 20))
 in_order
 do_ctl m kill
+
+note "the VMM is killed while it is saved: saved whole, or crashed and nothing left"
+ended() { [[ $(state_of m) =~ ^(crashed|saved)$ ]]; }
+for _ in $(seq 10); do
+	do_ctl m start
+	{ echo save >"$M/m/ctl" || true; } 2>/dev/null &
+	asker=$!
+	sleep "0.0$(printf %05d $((RANDOM * 90000 / 32768)))"
+	pids=$(vmm_pids)
+	[ -z "$pids" ] || kill -KILL "$pids" 2>/dev/null || true
+	wait $asker || true
+	wait_for ended
+	wait_for no_vmm
+	[ "$(state_of m)" = saved ] || is "$(find "$STATE/machines/m" -name '*saved*')" "" "rubbish"
+done
+[ "$(state_of m)" != saved ] || do_ctl m discard
+rmdir "$M/m"

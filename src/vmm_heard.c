@@ -212,6 +212,7 @@ static void heard_run(struct vmm *vmm)
 	struct machine *m = vmm->m;
 
 	vmm->ready = true;
+	m->saved = false;
 	if (m->error.guest) {
 		outcome_set(&m->error, "", &none, false);
 		machine_touch(m, ASPECT_ERROR, NULL);
@@ -398,7 +399,8 @@ static void conclude(struct vmm *vmm, const char *how)
 	char words[256 + 512];
 
 	if (m->killed) {
-		settle(m, MACHINE_STOPPED, m->reason ? m->reason : "kill", "");
+		settle(m, m->saved ? MACHINE_SAVED : MACHINE_STOPPED,
+		       m->reason ? m->reason : "kill", "");
 	} else if (!vmm->ended) {
 		char line[256];
 

@@ -26,6 +26,8 @@ VARIANT  := $(VARIANT)/clang
 endif
 endif
 BUILD    ?= build$(VARIANT)
+# However it was named: the targets in dependency files are the same.
+override BUILD := $(abspath $(BUILD))
 
 Q        := $(if $(V),,@)
 

@@ -89,7 +89,7 @@ static bool await(const struct disk_snapshot *s, short events)
 
 static bool serve_one(struct disk_snapshot *s)
 {
-	struct vmm_peek peek;
+	struct vmm_peek peek = {0};
 	int fds[VMM_MSG_FDS];
 	size_t n_fds = nitems(fds);
 	ssize_t n;

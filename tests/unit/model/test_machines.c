@@ -274,7 +274,10 @@ static void the_table_of_states_is_sound(void **state)
 				 s == MACHINE_STARTING || s == MACHINE_PAUSED);
 		assert_int_equal(state_may_follow((enum machine_state)s, MACHINE_STARTING),
 				 s == MACHINE_DEFINED || s == MACHINE_STOPPED ||
-				     s == MACHINE_CRASHED);
+				     s == MACHINE_CRASHED || s == MACHINE_SAVED);
+		/* what is saved stood still before */
+		assert_int_equal(state_may_follow((enum machine_state)s, MACHINE_SAVED),
+				 s == MACHINE_PAUSED || s == MACHINE_STARTING);
 		if (runs)
 			assert_true(state_may_follow((enum machine_state)s, MACHINE_STOPPED) &&
 				    state_may_follow((enum machine_state)s, MACHINE_CRASHED));

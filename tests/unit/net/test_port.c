@@ -109,8 +109,8 @@ static void test_stream_receives_frames_in_any_pieces(void **state)
 	assert_int_equal(p->buf[NET_HEADER], 7);
 	assert_int_equal(get(p), NET_BUFFER_MAX);
 	assert_int_equal(p->buf[NET_BUFFER_MAX - 1], 8);
-	for (const char *byte = "\0\0\0\x0e"; byte < "\0\0\0\x0e" + 4; byte++) {
-		assert_int_equal(write(p->peer, byte, 1), 1);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(write(p->peer, &"\0\0\0\x0e"[i], 1), 1);
 		assert_int_equal(get(p), -EAGAIN);
 	}
 	for (unsigned i = 0; i < 13; i++) {

@@ -19,7 +19,7 @@
  * The console goes to stdout. Lines of stdin that begin with '!' are commands, others are typed:
  *
  *	!pause !resume !reset !power !quit !stats !reconnect !sleep MS
- *	!regs N !memory FILE !input TEXT
+ *	!regs N !input TEXT
  *	!attach NAME [WORD:]…FILE   !detach NAME   !take NAME (by force)   !resize NAME BYTES
  *	!link 0|1   !capture [FILE]
  *	!disk NAME attached|detached   !console TEXT   wait until it is so

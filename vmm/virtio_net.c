@@ -21,9 +21,6 @@
 #define STATS_PREFIX 42 /* with its NUL; counters have 55 bytes, 14 for ".notifications" */
 #define BIT(n)	     (1ull << (n))
 
-/* Not in <linux/virtio_net.h> of Debian 12 (virtio 1.2 has them as 54 to 56). */
-enum { F_GUEST_USO4 = 54, F_GUEST_USO6 = 55, F_HOST_USO = 56 };
-
 /* --- queues --------------------------------------------------------------------------------- */
 
 /* The control queue's place depends on whether the driver knows of more pairs (§5.1.2). */

@@ -5,9 +5,6 @@
 #include "util/cleanup.h"
 #include "vmm/virtio_net_int.h"
 
-/* Not in <linux/virtio_net.h> of Debian 12. */
-enum { F_GUEST_USO4 = 54, F_GUEST_USO6 = 55 };
-
 static uint8_t read_mode(bool *mode, struct virtqueue_chain *chain)
 {
 	uint8_t on;

@@ -14,6 +14,9 @@
 #include "vmm/virtio.h"
 #include "vmm/virtio_net.h"
 
+/* Not in <linux/virtio_net.h> of Debian 12 (virtio 1.2 §5.1.3). */
+enum { F_GUEST_USO4 = 54, F_GUEST_USO6 = 55, F_HOST_USO = 56 };
+
 #define NIC_QUEUE_SIZE 256
 #define NIC_CHAIN_MAX  128
 #define NIC_MERGE_MAX  NIC_QUEUE_SIZE /* buffers of one frame */

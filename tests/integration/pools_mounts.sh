@@ -15,7 +15,7 @@ mkdir "$P"
 put "$P/source" "$T/pool"
 mkdir "$V/one"
 put "$V/one/size" 1M
-cp "$BUILD/filevisord" "$T/pool/raw"
+head -c 1M "$BUILD/filevisord" >"$T/pool/raw"
 wait_for test -d "$V/raw"
 put "$P/ctl" refresh
 is "$(cat "$V/raw/format")" raw

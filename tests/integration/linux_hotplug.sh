@@ -61,6 +61,19 @@ wait_for attached data
 wait_for in_guest vdb $((12 << 11))
 like "$(sh_linux web 'dd if=/dev/vdb bs=512 skip=9 count=1 2>/tmp/dd')" 'written by the guest'
 
+note "other contents for a disk that stays, none, and the first again"
+truncate -s 7M "$T/other.img"
+echo 'something else' | dd of="$T/other.img" bs=512 seek=9 conv=sync,notrunc status=none
+put "$D/data/source" "$T/other.img"
+wait_for in_guest vdb $((7 << 11))
+like "$(sh_linux web 'dd if=/dev/vdb bs=512 skip=9 count=1 2>/tmp/dd')" 'something else'
+put "$D/data/ctl" eject
+wait_for in_guest vdb 0
+is "$(cat "$D/data/state")" ejected
+put "$D/data/source" "$T/data.img"
+wait_for in_guest vdb $((12 << 11))
+like "$(sh_linux web 'dd if=/dev/vdb bs=512 skip=9 count=1 2>/tmp/dd')" 'written by the guest'
+
 note "paused and resumed on the way"
 do_ctl web pause
 add late "$T/late.img"

@@ -14,14 +14,6 @@
 #include "fsapi/fs.h"
 #include "util/cleanup.h"
 
-uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 bool node_alive(struct node *n)
 {
 	return (!n->m || machine_alive(n->m)) && (!n->pool || pool_alive(n->pool)) &&

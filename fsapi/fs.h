@@ -27,6 +27,7 @@
 #include "model.h"
 #include "pool.h"
 #include "util/cancel.h"
+#include "util/clock.h"
 #include "util/err.h"
 #include "util/strbuf.h"
 
@@ -638,7 +639,6 @@ static inline const struct dir *node_dir(const struct node *n)
 int fs_new(struct fsapi **fs, struct model *model);
 void fs_free(struct fsapi *fs);
 
-uint64_t now_ns(void);
 /* A number that tells mounts apart, without asking the file system. 0 or -errno. */
 int mount_identity(int fd, const char *path, uint64_t *id);
 

@@ -17,6 +17,7 @@
 
 #include "storage/block_node.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 #define DEPTH_MAX 4096
 
@@ -58,14 +59,6 @@ void queue_post(struct block_queue *queue, struct queue_io *io, int result)
 }
 
 /* --- what is done at once ----------------------------------------------------------------- */
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
 
 static uint64_t bytes_of(const struct queue_io *io)
 {

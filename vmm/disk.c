@@ -22,6 +22,7 @@
 #include "storage/block_node.h"
 #include "storage/image.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/log.h"
 #include "vmm/disk.h"
 #include "vmm/disk_snapshot.h"
@@ -102,14 +103,6 @@ struct pin {
 	struct block *child;
 	struct disk_graph *graph;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
 
 /* Limits have let it go. */
 static void pin_submit(struct block *block, struct block_req *req)

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/log.h"
 #include "vmm/virtio.h"
 
@@ -22,14 +23,6 @@
 
 /* <linux/virtio_ring.h> has more that would clash. */
 enum { RING_F_INDIRECT_DESC = 28, RING_F_EVENT_IDX = 29 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
 
 /* --- faults ------------------------------------------------------------------------------- */
 

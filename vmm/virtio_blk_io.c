@@ -10,19 +10,12 @@
 #include <time.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "vmm/virtio_blk_int.h"
 
 /* A lane watches the rings at most so long before it sleeps; the first time, so long. */
 #define WATCH_MAX_NS 32000
 #define WATCH_MIN_NS 8000
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
 
 static struct blk *queue_blk(const struct blk_queue *queue)
 {

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "vmm/pci.h"
 #include "vmm/virtio.h"
 
@@ -39,14 +40,6 @@ struct rng {
 	uint64_t empty_at_ns;
 	struct iovec iov[QUEUE_SIZE];
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
-}
 
 /* Is there enough for a whole request? If not, the timer is set for when there is. */
 static bool may_serve(struct rng *rng)

@@ -49,6 +49,8 @@ bool subject_within(const struct subject *s, const struct subject *of)
 		return s->pool == of->pool;
 	case SUBJECT_VOLUME:
 		return s->volume == of->volume;
+	case SUBJECT_SNAPSHOT:
+		return s->snapshot == of->snapshot;
 	case SUBJECT_KIND_MAX:
 		break;
 	}

@@ -21,6 +21,7 @@ enum subject_kind {
 	SUBJECT_DISK,
 	SUBJECT_POOL,
 	SUBJECT_VOLUME,
+	SUBJECT_SNAPSHOT,
 	SUBJECT_KIND_MAX,
 };
 
@@ -28,10 +29,11 @@ enum subject_kind {
 struct subject {
 	enum subject_kind kind;
 	struct model *model;	      /* always */
-	struct machine *m;	      /* MACHINE, DISK */
+	struct machine *m;	      /* MACHINE, DISK, SNAPSHOT */
 	char disk[DISK_NAME_MAX + 1]; /* DISK */
 	struct pool *pool;	      /* POOL, VOLUME */
 	struct volume *volume;	      /* VOLUME */
+	struct snapshot *snapshot;    /* SNAPSHOT */
 };
 
 struct command {

@@ -26,6 +26,7 @@ struct machine;
 struct job;
 struct pool;
 struct volume;
+struct snapshot;
 
 struct model_options {
 	const char *state_dir; /* definitions, consoles; kept */
@@ -61,6 +62,7 @@ enum machine_aspect {
 	ASPECT_VCPUS,  /* the set of running vcpus */
 	ASPECT_JOBS,
 	ASPECT_DISK_CONTENT, /* a disk's `image` and size: the name says which */
+	ASPECT_SNAPSHOTS,    /* a snapshot came, went or was renamed: the name says which */
 	ASPECT_LIVE, /* statistics, registers, memory: whenever the guest runs; never told */
 	ASPECT_KEY0,
 	ASPECT_MAX = ASPECT_KEY0 + 48,
@@ -84,6 +86,8 @@ struct model_observer {
 	void (*pool_changed)(void *arg, struct pool *pool, int aspect, const char *name);
 	/* @aspect: enum volume_aspect of pool.h */
 	void (*volume_changed)(void *arg, struct volume *volume, int aspect);
+	/* @aspect: enum snapshot_aspect of snapshot.h */
+	void (*snapshot_changed)(void *arg, struct snapshot *snapshot, int aspect);
 	void (*events_grew)(void *arg);
 	void (*job_added)(void *arg, struct job *job);
 	void (*job_changed)(void *arg, struct job *job);

@@ -41,6 +41,9 @@ struct counters;
 struct opener;
 struct disk_sizes;
 struct disk_kept;
+struct layers;
+struct layer_set;
+struct snapshots;
 
 /* How the last command ended: what `error` shows. Guarded by its owner's lock. */
 struct outcome {
@@ -73,6 +76,7 @@ struct model {
 	atomic_uint_fast64_t last_serial; /* of machines, pools and volumes */
 	struct opener *opener;
 	struct disk_sizes *disk_sizes;
+	struct layers *layers;
 
 	pthread_rwlock_t observer_lock; /* guards the two: written only to set them */
 	const struct model_observer *observer;
@@ -124,6 +128,8 @@ struct machine {
 	struct cancel *starting;	/* ends the `start` under way, or NULL */
 	bool disks_busy;		/* a change of the VMM's disks is under way */
 	struct disk_kept *kept;		/* sizes of disks; disk_size.c */
+	struct layer_set *layers;	/* over its disks' sources (layer.h); NULL: none */
+	struct snapshots *snapshots;	/* snapshot_store.c; NULL: none */
 };
 
 /* --- model.c ------------------------------------------------------------------------- */

@@ -182,6 +182,7 @@ static int tell_all(struct start *s)
 	const char *cmdline = s->def->values.cmdline;
 	struct vmm_console con = {.log_limit_bytes = CONSOLE_ALONE_MAX};
 	int console_fds[] = {s->console, s->pty};
+	const struct vmm_load load = {.flags = VMM_LOAD_ONCE};
 	int saved_fds[] = {s->saved, s->saved_memory};
 	int r = tell_config(s);
 
@@ -196,7 +197,7 @@ static int tell_all(struct start *s)
 	if (r == 0)
 		r = tell(s, VMM_CONSOLE, &con, sizeof(con), console_fds, 2);
 	if (r == 0 && s->saved >= 0)
-		r = tell(s, VMM_LOAD, NULL, 0, saved_fds, 2);
+		r = tell(s, VMM_LOAD, &load, sizeof(load), saved_fds, 2);
 	return r == 0 ? tell(s, VMM_RUN, NULL, 0, NULL, 0) : r;
 }
 

@@ -27,7 +27,7 @@
  */
 #include <stdint.h>
 
-#define VMM_PROTO_VERSION  2
+#define VMM_PROTO_VERSION  3
 #define VMM_LISTEN_FD	   3
 #define VMM_MSG_MAX	   65536 /* bytes of a packet, header included */
 #define VMM_MSG_FDS	   8
@@ -45,7 +45,7 @@
 enum vmm_msg_type {
 	VMM_REPLY = 1, /* error in hdr; on failure the payload is text */
 	/* requests: payload; descriptors; what the reply carries */
-	VMM_HELLO = 16, /* struct vmm_hello; none; struct vmm_status + fds: stats, [memory] */
+	VMM_HELLO = 16, /* struct vmm_hello; none; struct vmm_status + fd: stats */
 	VMM_CONFIG,	/* struct vmm_config; /dev/kvm */
 	VMM_KERNEL,	/* none; the kernel's file */
 	VMM_INITRD,	/* none; the initrd's file */
@@ -54,7 +54,7 @@ enum vmm_msg_type {
 			runs or is paused it is attached hot; answered when it is plugged in,
 			with words if the guest is not going to look for it by itself */
 	VMM_CONSOLE, /* struct vmm_console; the log file (O_APPEND), [pty master] */
-	VMM_RUN,     /* none; fds of the reply: memory (memfd, offset = guest physical) */
+	VMM_RUN,     /* none */
 	VMM_PAUSE,   /* none; answered when every vcpu and device stands still */
 	VMM_RESUME,  /* none */
 	VMM_RESET,   /* none: power cycle in place */
@@ -82,15 +82,32 @@ enum vmm_msg_type {
 	VMM_NIC_SET,	 /* struct vmm_nic_set: link and limits of a card, now */
 	VMM_NIC_CAPTURE, /* struct vmm_nic_capture; a file (O_APPEND): frames go there as pcapng;
 			    none: no more */
-	/* The whole state of a guest, but for its memory (vmm/state.h) */
-	VMM_SAVE =
-	    56,	  /* none; an empty file: the state of a paused guest goes there, what its disks
-		     hold back reaches them. It stays paused. Reply: uint64_t, bytes written */
-	VMM_LOAD, /* none; such a file (read and written), its memory (a sparse file, offset =
-		     guest physical): instead of booting, after all else and before RUN,
-		     which marks the file as used before the first vcpu runs */
+	/* The whole state of a guest (vmm/state.h), and its memory */
+	VMM_SNAPSHOT = 56, /* struct vmm_snapshot; two empty files: its state, and its vcpus'
+			      registers (struct vmm_vcpu_state of each), [a SEQPACKET socket: who
+			      holds its memory as it is then serves it, see enum vmm_hold_type]. Of
+			      a guest that runs or is paused; disks that were staged go over to what
+			      was staged, at the same instant. Reply: struct vmm_snapshot_done */
+	VMM_MEMORY, /* struct vmm_memory, the extents; its files: what memory begins as, after
+		       CONFIG and before LOAD */
+	VMM_LOAD,   /* struct vmm_load; a state (read and, with VMM_LOAD_ONCE, written): instead of
+		       booting, after all else and before RUN */
+	VMM_PEEK_MEMORY, /* none; a SEQPACKET socket for struct vmm_peek; reply: struct
+			    vmm_snapshot_info (bytes: first address behind RAM), memfd for the data.
+			    Memory as it is when each answer is made */
+	/* More of disks */
+	VMM_DISK_STAGE =
+	    60,		 /* struct vmm_disk_name; an empty qcow2 image of the disk's size, opened
+			    for writing: the next SNAPSHOT puts it over what the disk has. In
+			    place of what was staged before; dropped with the connection */
+	VMM_DISK_FREEZE, /* struct vmm_disk_name: all that went below a staged image reaches stable
+			    storage; then others may read it: locks become those of readers.
+			    Answered when that is done */
+	VMM_SAVE = 79,	 /* (goes when SNAPSHOT does its work) */
+	VMM_DISK_REBASE = 62, /* struct vmm_disk_rebase, the layers before it: they take the place
+			    of all but the top ones, and read alike */
 	/* events */
-	VMM_EV_STATE = 64, /* struct vmm_status: the state changed */
+	VMM_EV_STATE = 96, /* struct vmm_status: the state changed */
 	VMM_EV_CONSOLE,	   /* uint64_t: bytes printed so far in this VMM's life; coalesced */
 	VMM_EV_DISK,	   /* struct vmm_disk_event */
 };
@@ -260,6 +277,112 @@ struct vmm_peek {
 struct vmm_snapshot_info {
 	uint64_t bytes;	     /* of the disk */
 	uint64_t room_bytes; /* size of the memfd */
+};
+
+struct vmm_disk_rebase {
+	char name[VMM_NAME_MAX];
+	uint32_t keep;	   /* layers on top that stay, at least 1 */
+	uint32_t n_layers; /* of the LAYERs sent before, at least 1 */
+};
+
+/* --- snapshots -------------------------------------------------------------------------------- */
+
+enum {
+	VMM_SNAPSHOT_STAY = 1,	    /* a guest that ran stays paused; then no disk is switched */
+	VMM_SNAPSHOT_NO_MEMORY = 2, /* no socket: disks and state only */
+};
+
+struct vmm_snapshot {
+	uint32_t flags;
+	uint32_t reserved;
+};
+
+struct vmm_snapshot_done {
+	uint64_t state_bytes;
+	uint64_t pause_ns; /* how long the guest stood still; 0: it was paused, or is now */
+	uint64_t ram_top;  /* first address behind RAM: size of its memory's file */
+	uint32_t vcpus;
+	uint32_t running; /* 1: it ran */
+};
+
+/*
+ * Guest memory as files: an extent is a private copy of bytes of a file; what no extent says is
+ * zero. Extents ascend, do not overlap, and lie within RAM. All are multiples of 4096.
+ */
+#define VMM_EXTENTS_MAX	     1024
+#define VMM_MEMORY_FILES_MAX 7
+#define VMM_EXTENT_ZERO	     UINT32_MAX
+
+struct vmm_extent {
+	uint64_t gpa, bytes;
+	uint64_t offset; /* in the file */
+	uint32_t file;	 /* which; VMM_EXTENT_ZERO: zeroes (only where the holder tells of them) */
+	uint32_t reserved;
+};
+
+enum vmm_memory_kind {
+	VMM_MEMORY_RAW,	   /* regular files, sparse, offset = guest physical address; mapped */
+	VMM_MEMORY_PACKED, /* one file, no extents: vmm/pack.h; read as it is touched */
+};
+
+struct vmm_memory {
+	uint32_t kind; /* enum vmm_memory_kind */
+	uint32_t n_extents;
+	uint32_t n_files;
+	uint32_t reserved;
+};
+
+enum {
+	VMM_LOAD_ONCE = 1,  /* marks the state as used, on stable storage, before a vcpu runs */
+	VMM_LOAD_CLONE = 2, /* another guest goes on from it: it gets the new generation id */
+};
+
+struct vmm_load {
+	uint32_t flags;
+	uint32_t reserved;
+	uint8_t generation[16]; /* VM generation id: told to the guest with CLONE */
+};
+
+/*
+ * The holder: a process forked from the VMM at the instant of a snapshot, which has the guest's
+ * memory as it was then. On its socket, each packet a struct vmm_msg_hdr and its payload:
+ * requests, and what it says. One WRITE at a time; a CLONE may come while it writes. It ends when
+ * the socket is closed, and what it was writing is then nobody's.
+ */
+enum vmm_hold_type {
+	VMM_HOLD_WRITE = 128, /* struct vmm_hold_write, its n_extents of the parent's memory; the
+				 file (empty), the parent's files. Answered by PROGRESS and DONE */
+	VMM_HOLD_CLONE,	      /* none; a listening socket, a log: forks a VMM with this memory which
+				 serves that socket as one that was just started, and needs no
+				 MEMORY. Answered by CLONED */
+	VMM_HOLD_PROGRESS = 160, /* struct vmm_hold_progress; at most every 50 ms */
+	VMM_HOLD_DONE,		 /* error in hdr; struct vmm_hold_done and extents, or words */
+	VMM_HOLD_CLONED,	 /* error in hdr; words */
+};
+
+/*
+ * RAW: writes pages that hold anything but zeroes, at offset = address. With a parent: only what
+ * differs from it; the extents of DONE then say what of the whole is in the new file (file 0), and
+ * what in the parent's (file 1 + theirs). Where the parent does not pay, or there would be too
+ * many files, all is written, and DONE has extents of file 0 alone.
+ * PACKED: all, compressed. The holder syncs nothing.
+ */
+struct vmm_hold_write {
+	uint32_t kind;	    /* enum vmm_memory_kind */
+	uint32_t n_extents; /* of the parent's memory (RAW); 0: no parent */
+	uint32_t n_files;   /* of the parent's, at most VMM_MEMORY_FILES_MAX - 1 */
+	uint32_t level;	    /* PACKED: of zstd; 0: the usual */
+};
+
+struct vmm_hold_progress {
+	uint64_t done, total; /* bytes of memory looked at */
+};
+
+struct vmm_hold_done {
+	uint64_t data_bytes;   /* of memory that is not zero */
+	uint64_t stored_bytes; /* written to the new file */
+	uint32_t n_extents;    /* struct vmm_extent follow; PACKED: none */
+	uint32_t reserved;
 };
 
 #define VMM_NICS_MAX	   8

@@ -86,4 +86,21 @@ int control_nic_capture(struct control *c, struct request *req, struct reply *re
 int control_save(struct control *c, struct request *req, struct reply *reply, struct err *err);
 int control_load(struct control *c, struct request *req, struct reply *reply, struct err *err);
 
+/* --- snapshots: the instant (control_snapshot.c), memory (control_memory.c), disks
+ * (control_stage.c)
+ */
+
+int control_snapshot(struct control *c, struct request *req, struct reply *reply, struct err *err);
+int control_memory(struct control *c, struct request *req, struct reply *reply, struct err *err);
+int control_peek_memory(struct control *c, struct request *req, struct reply *reply,
+			struct err *err);
+int control_disk_stage(struct control *c, struct request *req, struct reply *reply,
+		       struct err *err);
+int control_disk_freeze(struct control *c, struct request *req, struct reply *reply,
+			struct err *err);
+int control_disk_rebase(struct control *c, struct request *req, struct reply *reply,
+			struct err *err);
+/* What was staged and not switched to is closed. */
+void control_stage_drop(struct control *c);
+
 #endif

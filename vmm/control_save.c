@@ -142,6 +142,8 @@ int control_load(struct control *c, struct request *req, struct reply *reply, st
 	int r;
 
 	(void)reply;
+	if (req->n_fds < 2)
+		return err_set(err, -EOPNOTSUPP, "not yet");
 	if (!c->configured || c->has_vm)
 		return err_set(err, -EINVAL, "no configuration yet, or loaded already");
 	r = state_read_file(&st, req->fds[0], err);

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef FV_RESUME_H
+#define FV_RESUME_H
+/*
+ * Starting a machine, from its kernel or from where a guest stood still: its own saved
+ * state (`start`), a snapshot (`restore`), another machine's (`clone`). start.c.
+ */
+#include "hold.h"
+
+struct command_call;
+
+/* What a VMM goes on from instead of booting. Descriptors are borrowed. */
+struct resume {
+	int state;			 /* vmm/state.h */
+	const struct memory_map *memory; /* NULL: @hold has it */
+	const int *memory_fds;
+	struct hold *hold; /* NULL: a VMM of its own is started */
+	bool once;	   /* VMM_LOAD_ONCE */
+	bool clone;	   /* VMM_LOAD_CLONE: it gets a generation id of its own */
+};
+
+/*
+ * Starts @m: with @resume NULL from its saved state where it is saved, else from its kernel. The
+ * machine's op is held by the caller. On failure it is in the state it was in. `kill` and
+ * @cancel end it.
+ */
+int machine_start(struct machine *m, const struct resume *resume, struct cancel *cancel,
+		  struct err *err);
+/* Kills its VMM, if there is one, and waits until it is gone: @reason for the event. */
+int machine_end_vmm(struct machine *m, const char *reason, struct err *err);
+
+#endif

@@ -3,6 +3,7 @@
  * Microseconds from asking for a guest to the first byte on its serial port.
  *
  *   first_byte write CTL WORD FILE   writes WORD to CTL, waits for FILE to have bytes
+ *   first_byte grow CTL WORD FILE    the same, waits for FILE to have more bytes than before
  *   first_byte run FILE CMD...       runs CMD, waits for FILE to have bytes; CMD must end
  *   first_byte pipe CMD...           runs CMD, waits for a byte on its standard output, kills it
  */
@@ -10,9 +11,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,14 +31,14 @@ static uint64_t now_us(void)
 }
 
 /* Looks every 50 µs: an error of that size is small beside what is measured. */
-static int wait_for_bytes(const char *path)
+static int wait_for_bytes(const char *path, off_t beyond)
 {
 	const struct timespec nap = {.tv_nsec = 50000};
 
 	for (uint64_t end = now_us() + 60000000; now_us() < end; nanosleep(&nap, NULL)) {
 		char c;
 		int fd = open(path, O_RDONLY | O_CLOEXEC);
-		ssize_t n = fd < 0 ? 0 : read(fd, &c, 1);
+		ssize_t n = fd < 0 ? 0 : pread(fd, &c, 1, beyond);
 
 		if (fd >= 0)
 			close(fd);
@@ -63,16 +66,22 @@ static pid_t run(char **argv, int out)
 	return pid;
 }
 
-static int mode_write(const char *ctl, const char *word, const char *file)
+static int mode_write(const char *ctl, const char *word, const char *file, bool grow)
 {
 	int fd = open(ctl, O_WRONLY | O_CLOEXEC);
+	struct stat st = {0};
+
+	if (grow && stat(file, &st) < 0) {
+		perror(file);
+		return 1;
+	}
 
 	if (fd < 0 || write(fd, word, strlen(word)) < 0) {
 		perror(ctl);
 		return 1;
 	}
 	close(fd);
-	return wait_for_bytes(file);
+	return wait_for_bytes(file, st.st_size);
 }
 
 static int mode_run(const char *file, char **argv)
@@ -82,7 +91,7 @@ static int mode_run(const char *file, char **argv)
 
 	if (pid < 0)
 		return 1;
-	ret = wait_for_bytes(file);
+	ret = wait_for_bytes(file, 0);
 	waitpid(pid, &status, 0);
 	return ret;
 }
@@ -114,8 +123,8 @@ int main(int argc, char **argv)
 	uint64_t start = now_us(), end = 0;
 	int ret;
 
-	if (argc == 5 && strcmp(argv[1], "write") == 0)
-		ret = mode_write(argv[2], argv[3], argv[4]);
+	if (argc == 5 && (strcmp(argv[1], "write") == 0 || strcmp(argv[1], "grow") == 0))
+		ret = mode_write(argv[2], argv[3], argv[4], argv[1][0] == 'g');
 	else if (argc > 3 && strcmp(argv[1], "run") == 0)
 		ret = mode_run(argv[2], argv + 3);
 	else if (argc > 2 && strcmp(argv[1], "pipe") == 0)

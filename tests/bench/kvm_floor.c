@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: ISC
 /*
  * The floor under every start: the microseconds that KVM's own calls take for
- * a VM of one vcpu with in-kernel irqchip and 64 MiB, from open("/dev/kvm") to
- * the first OUT of the guest, which is three bytes of real-mode code.
+ * a VM of one vcpu with in-kernel irqchip and MIB (64 by default) of memory, from
+ * open("/dev/kvm") to the first OUT of the guest, which is three bytes of real-mode code.
+ *
+ *   kvm_floor [MIB]
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -15,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RAM (64u << 20)
+#define MIB_MAX 3072 /* below the hole */
 
 static const uint8_t code[] = {0xb0, 'x', 0xba, 0xf8, 0x03, 0xee, 0xf4}; /* out 0x3f8, 'x'; hlt */
 
@@ -38,7 +40,7 @@ static int check(int ret, const char *what)
 
 /* The calls that a VMM of this shape cannot leave out, in the order that costs least: a memory slot
  * set behind the interrupt chips waits some milliseconds for readers of their routes. */
-static int make_vcpu(int kvm, uint8_t *ram, int *vm)
+static int make_vcpu(int kvm, uint8_t *ram, uint64_t bytes, int *vm)
 {
 	static union {
 		struct kvm_cpuid2 head;
@@ -46,7 +48,7 @@ static int make_vcpu(int kvm, uint8_t *ram, int *vm)
 	} cpuid = {.head.nent = 128};
 	struct kvm_pit_config pit = {0};
 	struct kvm_userspace_memory_region slot = {
-	    .memory_size = RAM,
+	    .memory_size = bytes,
 	    .userspace_addr = (uintptr_t)ram,
 	};
 	int vcpu;
@@ -62,11 +64,13 @@ static int make_vcpu(int kvm, uint8_t *ram, int *vm)
 	return vcpu;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	uint64_t mib = argc > 1 ? strtoul(argv[1], NULL, 10) : 64;
+	uint64_t bytes = (mib >= 1 && mib <= MIB_MAX ? mib : MIB_MAX) << 20;
 	uint64_t start = now_us();
 	int kvm = check(open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm");
-	uint8_t *ram = mmap(NULL, RAM, PROT_READ | PROT_WRITE,
+	uint8_t *ram = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	int run_size = check(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
 	struct kvm_regs regs = {.rflags = 2, .rip = 0x1000};
@@ -77,7 +81,7 @@ int main(void)
 	if (ram == MAP_FAILED)
 		return 1;
 	memcpy(ram + 0x1000, code, sizeof(code));
-	vcpu = make_vcpu(kvm, ram, &vm);
+	vcpu = make_vcpu(kvm, ram, bytes, &vm);
 	run = mmap(NULL, (size_t)run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 	if (run == MAP_FAILED)
 		return 1;

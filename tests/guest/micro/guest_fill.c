@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: ISC
+/*
+ * Fills mib=N MiB (default 16) from 16 MiB on with data of which half can be
+ * compressed away: half of each page from a generator, the other half a pattern. Says so, and then
+ * prints a byte every million ticks of the TSC for ever: where a guest goes on, that shows.
+ * With "rewrite" it also writes a word into each page, round and round, as a guest at work does.
+ */
+#include "guest.h"
+
+GUEST_PVH;
+
+#define FIRST 0x1000000ull
+#define PAGE  4096ull
+#define TICKS 1000000ull
+
+static uint64_t end;
+static bool rewrite;
+
+static uint64_t next(uint64_t *x)
+{
+	*x ^= *x << 13;
+	*x ^= *x >> 7;
+	*x ^= *x << 17;
+	return *x;
+}
+
+static uint64_t tsc(void)
+{
+	uint32_t low, high;
+
+	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+	return (uint64_t)high << 32 | low;
+}
+
+static void fill(void)
+{
+	uint64_t x = 0x9e3779b97f4a7c15ull, due, at = FIRST;
+
+	for (; at < end; at += PAGE) {
+		uint64_t *page = (uint64_t *)at;
+
+		for (unsigned i = 0; i < PAGE / 16; i++)
+			page[i] = next(&x);
+		for (unsigned i = PAGE / 16; i < PAGE / 8; i++)
+			page[i] = at;
+	}
+	print_value("filled MiB", (end - FIRST) >> 20);
+	due = tsc();
+	for (at = FIRST;;) {
+		if (rewrite) {
+			*(volatile uint64_t *)at += 1;
+			at = at + PAGE < end ? at + PAGE : FIRST;
+		}
+		if (tsc() < due)
+			continue;
+		putch('.');
+		due = tsc() + TICKS;
+	}
+}
+
+void guest_main(void *boot_params, void *pvh_info)
+{
+	guest_begin(boot_params, pvh_info);
+	end = FIRST + (guest_number("mib", 16) << 20);
+	if (end > LAYOUT_LOW_RAM_END)
+		end = LAYOUT_LOW_RAM_END;
+	rewrite = guest_has("rewrite");
+	guest_user(fill);
+}

@@ -18,6 +18,9 @@ snap_define() {
 	snap_wait "$snap_m/$1/console" 'filled MiB'
 }
 
+# snap_write FILE WORDS
+snap_write() { echo "$2" > "$1"; }
+
 # snap_wait FILE TEXT
 snap_wait() {
 	for _ in $(seq 6000); do
@@ -83,7 +86,7 @@ snap_hundred() {
 	snap_define many 1024 "mib=$snap_mib"
 	mkdir "$snap_m/many/snapshots/base"
 	title "100 clones of one snapshot, 1 GiB with $snap_mib MiB filled"
-	t=$(time_us sh -c 'echo "clone twin 100" > "$1"' sh "$snap_m/many/snapshots/base/ctl")
+	t=$(time_us snap_write "$snap_m/many/snapshots/base/ctl" "clone twin 100")
 	row "until all of them run (ms)" $((t / 1000)) 1500 "1500 ms asked for"
 	sleep 1
 	pids=$(pgrep -f '^filevisor-vmm twin')
@@ -94,7 +97,7 @@ snap_hundred() {
 	for t in "$snap_m"/twin*; do
 		snap_forget "${t##*/}"
 	done
-	t=$(time_us sh -c 'echo "clone twin 100" > "$1"' sh "$snap_m/many/ctl")
+	t=$(time_us snap_write "$snap_m/many/ctl" "clone twin 100")
 	row "100 clones of the running machine (ms)" $((t / 1000)) 1500 "1500 ms asked for"
 	for t in "$snap_m"/twin*; do
 		snap_forget "${t##*/}"
@@ -106,7 +109,7 @@ snap_hundred() {
 # --- saving, beside the peers ---------------------------------------------------------------------
 
 snap_save_ours() {
-	time_us sh -c 'echo save > "$1"' sh "$snap_m/saver/ctl"
+	time_us snap_write "$snap_m/saver/ctl" save
 	echo start > "$snap_m/saver/ctl"
 }
 
@@ -152,7 +155,7 @@ snap_create_virsh() {
 
 # QEMU alone: migrate to a file, through its monitor.
 snap_save_qemu() {
-	local pid t0
+	local pid
 
 	rm -f "$work/qemu.mon" "$work/qemu.save" "$work/qemu.serial"
 	qemu-system-x86_64 -M q35 -accel kvm -cpu qemu64 -m 1024 -nodefaults -no-user-config -display none \

@@ -3,7 +3,7 @@
  * Definitions as libconfig text: settings `name = value;` and groups. Which
  * names there are, and of what type, is said by the tables of keys; so the
  * parser expects at each place what the table says, nests no deeper than
- * disks do, and needs no tree. libconfig has the last word on what is its
+ * disks and network cards do, and needs no tree. libconfig has the last word on what is its
  * format: it reads what passed, which by then is bounded and includes nothing.
  */
 #include <errno.h>
@@ -68,6 +68,15 @@ void config_format(const struct definition *def, struct strbuf *sb)
 		strbuf_puts(sb, "  };\n");
 	}
 	strbuf_puts(sb, "};\n");
+	if (def->n_nics)
+		strbuf_puts(sb, "nics = {\n");
+	for (size_t i = 0; i < def->n_nics; i++) {
+		strbuf_printf(sb, "  %s = {\n", def->nics[i].name);
+		format_values(&def->nics[i].values, nic_keys, n_nic_keys, "    ", sb);
+		strbuf_puts(sb, "  };\n");
+	}
+	if (def->n_nics)
+		strbuf_puts(sb, "};\n");
 }
 
 /* --- in ------------------------------------------------------------------------------ */
@@ -75,7 +84,7 @@ void config_format(const struct definition *def, struct strbuf *sb)
 struct parser {
 	struct lexer lex; /* stands on the token to be looked at */
 	struct definition *def;
-	bool disks_seen;
+	bool parts_seen[2]; /* of part_groups[] */
 	struct err *err;
 };
 
@@ -194,50 +203,84 @@ static int no_such_key(struct parser *p, const struct lex_token *name)
 			 (int)(name->len > 40 ? 40 : name->len), name->start);
 }
 
-#define DISK_KEYS_MAX 32
+#define PART_KEYS_MAX 32
 
 static const struct group disk_group = {disk_keys, &n_disk_keys, no_such_key};
+static const struct group nic_group = {nic_keys, &n_nic_keys, no_such_key};
+
+/* { settings } of the part @token, of which definition_add_…() has made @r. */
+static int take_part(struct parser *p, const struct lex_token *token, int r, const struct group *g,
+		     void *values, bool seen[PART_KEYS_MAX])
+{
+	if (r < 0)
+		return refused(p, token, r == -EEXIST ? -EINVAL : r);
+	r = expect(p, LEX_OPEN, "'{' (it is a group)");
+	if (r == 0)
+		r = take_settings(p, g, values, seen, LEX_CLOSE);
+	return r == 0 ? expect(p, LEX_CLOSE, "'}'") : r;
+}
 
 /* NAME = { settings } of disks = { }. */
 static int take_disk(struct parser *p, const struct lex_token *token)
 {
 	char name[DISK_NAME_MAX + 2];
-	bool seen[DISK_KEYS_MAX] = {0};
-	struct disk *disk;
+	bool seen[PART_KEYS_MAX] = {0};
+	struct disk *disk = NULL;
 	int r;
 
 	snprintf(name, sizeof(name), "%.*s", (int)token->len, token->start);
 	r = definition_add_disk(p->def, name, &disk, p->err);
-	if (r < 0)
-		return refused(p, token, r == -EEXIST ? -EINVAL : r);
-	r = expect(p, LEX_OPEN, "'{' (a disk is a group)");
-	if (r == 0)
-		r = take_settings(p, &disk_group, &disk->values, seen, LEX_CLOSE);
+	r = take_part(p, token, r, &disk_group, disk ? &disk->values : NULL, seen);
 	for (size_t i = 0; r == 0 && i < n_disk_keys; i++)
 		if (strcmp(disk_keys[i].name, "format") == 0)
 			disk->format_given = seen[i];
-	return r == 0 ? expect(p, LEX_CLOSE, "'}'") : r;
+	return r;
+}
+
+/* The same of nics = { }. */
+static int take_nic(struct parser *p, const struct lex_token *token)
+{
+	char name[DISK_NAME_MAX + 2];
+	bool seen[PART_KEYS_MAX] = {0};
+	struct nic *nic = NULL;
+	int r;
+
+	snprintf(name, sizeof(name), "%.*s", (int)token->len, token->start);
+	r = definition_add_nic(p->def, name, &nic, p->err);
+	return take_part(p, token, r, &nic_group, nic ? &nic->values : NULL, seen);
 }
 
 static const size_t no_keys;
-static const struct group disks_group = {disk_keys, &no_keys, take_disk};
 
-static int take_disks(struct parser *p, const struct lex_token *name)
+static const struct {
+	const char *name;
+	struct group group;
+} part_groups[] = {
+    {"disks", {disk_keys, &no_keys, take_disk}},
+    {"nics", {nic_keys, &no_keys, take_nic}},
+};
+
+static int take_parts(struct parser *p, const struct lex_token *name)
 {
+	size_t i = 0;
 	int r;
 
-	if (name->len != 5 || memcmp(name->start, "disks", 5) != 0)
+	while (i < nitems(part_groups) && (strlen(part_groups[i].name) != name->len ||
+					   memcmp(part_groups[i].name, name->start, name->len)))
+		i++;
+	if (i == nitems(part_groups))
 		return no_such_key(p, name);
-	if (p->disks_seen)
-		return lex_error(name, p->err, "disks is set twice");
-	p->disks_seen = true;
+	if (p->parts_seen[i])
+		return lex_error(name, p->err, "%s is set twice", part_groups[i].name);
+	p->parts_seen[i] = true;
 	if (p->lex.token.type != LEX_OPEN && p->lex.token.type != LEX_BAD) {
-		r = err_set(p->err, -EINVAL, "a group of disks is wanted: { NAME = { … }; }");
+		r = err_set(p->err, -EINVAL, "a group of %s is wanted: { NAME = { … }; }",
+			    part_groups[i].name);
 		return refused(p, name, r);
 	}
 	r = expect(p, LEX_OPEN, "'{'");
 	if (r == 0)
-		r = take_settings(p, &disks_group, NULL, NULL, LEX_CLOSE);
+		r = take_settings(p, &part_groups[i].group, NULL, NULL, LEX_CLOSE);
 	return r == 0 ? expect(p, LEX_CLOSE, "'}'") : r;
 }
 
@@ -259,7 +302,7 @@ static int check_format(const char *text, size_t len, struct err *err)
 	return r;
 }
 
-static const struct group machine_group = {machine_keys, &n_machine_keys, take_disks};
+static const struct group machine_group = {machine_keys, &n_machine_keys, take_parts};
 
 int config_parse(const char *text, size_t len, struct definition **out, struct err *err)
 {

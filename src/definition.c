@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "definition.h"
+#include "nic.h"
 #include "util/cleanup.h"
 #include "util/size.h"
 
@@ -227,7 +229,8 @@ struct definition *definition_copy(const struct definition *from)
 	if (values_copy(&def->values, &from->values, machine_keys, n_machine_keys) < 0)
 		return NULL;
 	def->disks = calloc(from->n_disks + 1, sizeof(*def->disks));
-	if (!def->disks)
+	def->nics = calloc(from->n_nics + 1, sizeof(*def->nics));
+	if (!def->disks || !def->nics)
 		return NULL;
 	for (size_t i = 0; i < from->n_disks; i++) {
 		struct disk *d = &def->disks[def->n_disks++];
@@ -236,6 +239,13 @@ struct definition *definition_copy(const struct definition *from)
 		d->format_given = true; /* it was settled when it came */
 		d->bytes_seen = 0;
 		if (values_copy(&d->values, &from->disks[i].values, disk_keys, n_disk_keys) < 0)
+			return NULL;
+	}
+	for (size_t i = 0; i < from->n_nics; i++) {
+		struct nic *n = &def->nics[def->n_nics++];
+
+		memcpy(n->name, from->nics[i].name, sizeof(n->name));
+		if (values_copy(&n->values, &from->nics[i].values, nic_keys, n_nic_keys) < 0)
 			return NULL;
 	}
 	return take_ptr(def);
@@ -254,11 +264,15 @@ void definition_put(struct definition *def)
 	for (size_t i = 0; i < def->n_disks; i++)
 		values_free(&def->disks[i].values, disk_keys, n_disk_keys);
 	free(def->disks);
+	for (size_t i = 0; i < def->n_nics; i++)
+		values_free(&def->nics[i].values, nic_keys, n_nic_keys);
+	free(def->nics);
 	values_free(&def->values, machine_keys, n_machine_keys);
 	free(def);
 }
 
-int disk_name_check(const char *name, struct err *err)
+/* A name of a disk or a network card. */
+static int part_name_check(const char *kind, const char *name, struct err *err)
 {
 	size_t len = strlen(name);
 	bool good = len > 0 && len <= DISK_NAME_MAX && isalpha((unsigned char)*name);
@@ -267,10 +281,15 @@ int disk_name_check(const char *name, struct err *err)
 		good = good && (isalnum((unsigned char)*p) || *p == '_' || *p == '-');
 	if (!good)
 		return err_set(err, -EINVAL,
-			       "'%.80s' is no name for a disk: a letter, then up to 30 letters, "
+			       "'%.80s' is no name for a %s: a letter, then up to 30 letters, "
 			       "digits, '_' or '-'",
-			       name);
+			       name, kind);
 	return 0;
+}
+
+int disk_name_check(const char *name, struct err *err)
+{
+	return part_name_check("disk", name, err);
 }
 
 struct disk *definition_disk(const struct definition *def, const char *name)
@@ -322,11 +341,102 @@ int definition_remove_disk(struct definition *def, const char *name)
 	return 0;
 }
 
+struct nic *definition_nic(const struct definition *def, const char *name)
+{
+	for (size_t i = 0; i < def->n_nics; i++)
+		if (strcmp(def->nics[i].name, name) == 0)
+			return &def->nics[i];
+	return NULL;
+}
+
+int definition_add_nic(struct definition *def, const char *name, struct nic **nic, struct err *err)
+{
+	int r = part_name_check("network card", name, err);
+	struct nic *nics, *n;
+
+	if (r < 0)
+		return r;
+	if (definition_nic(def, name))
+		return err_set(err, -EEXIST, "there is a network card %s already", name);
+	if (def->n_nics >= VMM_NICS_MAX)
+		return err_set(err, -ENOSPC, "a machine has at most %d network cards",
+			       VMM_NICS_MAX);
+	nics = realloc(def->nics, (def->n_nics + 1) * sizeof(*nics));
+	if (!nics)
+		return err_set(err, -ENOMEM, "out of memory");
+	def->nics = nics;
+	n = &nics[def->n_nics];
+	memset(n, 0, sizeof(*n));
+	strcpy(n->name, name);
+	r = values_preset(&n->values, nic_keys, n_nic_keys);
+	if (r < 0) {
+		values_free(&n->values, nic_keys, n_nic_keys);
+		return err_set(err, r, "out of memory");
+	}
+	def->n_nics++;
+	*nic = n;
+	return 0;
+}
+
+int definition_remove_nic(struct definition *def, const char *name)
+{
+	struct nic *n = definition_nic(def, name);
+
+	if (!n)
+		return -ENOENT;
+	values_free(&n->values, nic_keys, n_nic_keys);
+	def->n_nics--;
+	memmove(n, n + 1, (size_t)(def->nics + def->n_nics - n) * sizeof(*n));
+	return 0;
+}
+
+/* Locally administered, as QEMU's guests have them. */
+static char *make_up_mac(void)
+{
+	uint8_t mac[6] = {0x52, 0x54, 0x00};
+	char text[NIC_MAC_TEXT];
+
+	if (getentropy(mac + 3, 3) < 0)
+		return NULL;
+	nic_mac_show(mac, text);
+	return strdup(text);
+}
+
+int definition_complete(struct definition *def, const struct definition *old)
+{
+	for (size_t i = 0; i < def->n_nics; i++) {
+		struct nic_values *v = &def->nics[i].values;
+		const struct nic *before = old ? definition_nic(old, def->nics[i].name) : NULL;
+		char *mac;
+
+		if (*v->mac)
+			continue;
+		mac = before ? strdup(before->values.mac) : make_up_mac();
+		if (!mac)
+			return errno ? -errno : -ENOMEM;
+		free(v->mac);
+		v->mac = mac;
+	}
+	return 0;
+}
+
+static int check_nics(const struct definition *def, struct err *err)
+{
+	for (size_t i = 0; i < def->n_nics; i++)
+		for (size_t k = 0; k < i; k++)
+			if (*def->nics[i].values.mac &&
+			    strcmp(def->nics[i].values.mac, def->nics[k].values.mac) == 0)
+				return err_set(err, -EINVAL,
+					       "network cards %s and %s have the same address",
+					       def->nics[k].name, def->nics[i].name);
+	return 0;
+}
+
 int definition_check(const struct definition *def, struct err *err)
 {
 	if (def->values.hugepages && def->values.memory % HUGE_PAGE)
 		return err_set(err, -EINVAL,
 			       "with hugepages, memory is a multiple of 2 MiB; %llu is not",
 			       (unsigned long long)def->values.memory);
-	return 0;
+	return check_nics(def, err);
 }

@@ -39,11 +39,24 @@ struct disk {
 	struct disk_values values;
 };
 
+/* The same for nic_keys[]. */
+struct nic_values {
+	char *network, *mac, *limits;
+	uint64_t mtu, queues, vlan, link;
+};
+
+struct nic {
+	char name[DISK_NAME_MAX + 1]; /* as a disk's */
+	struct nic_values values;
+};
+
 struct definition {
 	atomic_uint refs;
 	struct machine_values values;
 	struct disk *disks; /* in order of attachment */
 	size_t n_disks;
+	struct nic *nics; /* in order of attachment */
+	size_t n_nics;
 };
 
 /* One with every key at its preset and no disk; NULL without memory. Release with definition_put().
@@ -68,6 +81,17 @@ int definition_add_disk(struct definition *def, const char *name, struct disk **
 /* -ENOENT */
 int definition_remove_disk(struct definition *def, const char *name);
 struct disk *definition_disk(const struct definition *def, const char *name);
+
+/* The same of network cards. */
+int definition_add_nic(struct definition *def, const char *name, struct nic **nic, struct err *err);
+int definition_remove_nic(struct definition *def, const char *name);
+struct nic *definition_nic(const struct definition *def, const char *name);
+
+/*
+ * Network cards without an address get the one that those of the same name have in @old (may be
+ * NULL), or one that is made up. -ENOMEM, or what getentropy(3) says.
+ */
+int definition_complete(struct definition *def, const struct definition *old);
 
 /* What must hold between values. -EINVAL with words. */
 int definition_check(const struct definition *def, struct err *err);

@@ -86,6 +86,8 @@ extern const struct config_key machine_keys[];
 extern const size_t n_machine_keys;
 extern const struct config_key disk_keys[];
 extern const size_t n_disk_keys;
+extern const struct config_key nic_keys[];
+extern const size_t n_nic_keys;
 
 /* Appends the value (sizes in bytes, no newline). */
 int machine_key_show(struct machine *m, const struct config_key *key, struct strbuf *sb);

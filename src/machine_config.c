@@ -265,6 +265,8 @@ static int try_change(struct machine *m, const struct edit *e, const struct call
 	if (!def)
 		return err_set(err, -ENOMEM, "out of memory");
 	r = e->apply(e, &def, err);
+	if (r == 0 && definition_complete(def, old) < 0)
+		r = err_set(err, -ENOMEM, "out of memory");
 	if (r == 0)
 		r = definition_check(def, err);
 	if (r == 0)

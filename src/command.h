@@ -86,11 +86,12 @@ struct subject_ops {
 	void (*jobs_changed)(const struct subject *s);
 };
 
-extern const struct subject_ops model_subject_ops;   /* commands.c */
-extern const struct subject_ops machine_subject_ops; /* command_machine.c */
-extern const struct subject_ops disk_subject_ops;    /* disk_commands.c */
-extern const struct subject_ops pool_subject_ops;    /* pool_commands.c */
-extern const struct subject_ops volume_subject_ops;  /* volume_commands.c */
+extern const struct subject_ops model_subject_ops;    /* commands.c */
+extern const struct subject_ops machine_subject_ops;  /* command_machine.c */
+extern const struct subject_ops disk_subject_ops;     /* disk_commands.c */
+extern const struct subject_ops pool_subject_ops;     /* pool_commands.c */
+extern const struct subject_ops volume_subject_ops;   /* volume_commands.c */
+extern const struct subject_ops snapshot_subject_ops; /* snapshot_commands.c */
 
 extern const struct command machine_commands[];
 extern const size_t n_machine_commands;
@@ -111,6 +112,15 @@ void command_list(const struct subject *subject, struct strbuf *sb);
 void command_help(enum subject_kind kind, struct strbuf *sb);
 /* Runs an understood command, with what it needs around it. Not its outcome. */
 int command_execute(struct command_call *call, const struct caller *caller, struct err *err);
+
+/* --- command_machine.c ------------------------------------------------------------------------ */
+
+/*
+ * Claims the machine's op (a static text) for a command that is not claimed by its row: -EBUSY
+ * with words, -ENOENT. The state is not looked at.
+ */
+int machine_op_begin(struct machine *m, const char *op, struct err *err);
+void machine_op_end(struct machine *m);
 
 /* --- lifecycle.c: what the machine's commands do ------------------------------------------- */
 

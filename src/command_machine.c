@@ -53,6 +53,35 @@ static int not_permitted(const struct machine *m, const struct command *c, struc
 	return err_set(err, -EBUSY, "the machine is %s%s", state, m->vmm ? "" : ", not running");
 }
 
+/* Under m->lock: nothing is under way. */
+static int is_free(const struct machine *m, struct err *err)
+{
+	if (!m->op)
+		return 0;
+	return err_set(
+	    err, -EBUSY, "%s %s is under way",
+	    m->state == MACHINE_STARTING ? "already starting:" : "another command:", m->op);
+}
+
+int machine_op_begin(struct machine *m, const char *op, struct err *err)
+{
+	int r;
+
+	LOCK_SCOPE(&m->lock);
+	r = m->alive ? is_free(m, err) : err_set(err, -ENOENT, "the machine is gone");
+	if (r == 0)
+		m->op = op;
+	return r;
+}
+
+void machine_op_end(struct machine *m)
+{
+	LOCK_SCOPE(&m->lock);
+	m->op = NULL;
+	m->reason = NULL;
+	pthread_cond_broadcast(&m->cond);
+}
+
 static int begin(const struct subject *s, const struct command *c, struct err *err)
 {
 	struct machine *m = s->m;
@@ -60,10 +89,8 @@ static int begin(const struct subject *s, const struct command *c, struct err *e
 	LOCK_SCOPE(&m->lock);
 	if (!m->alive)
 		return err_set(err, -ENOENT, "the machine is gone");
-	if (c->op && m->op)
-		return err_set(
-		    err, -EBUSY, "%s %s is under way",
-		    m->state == MACHINE_STARTING ? "already starting:" : "another command:", m->op);
+	if (c->op && is_free(m, err) < 0)
+		return -EBUSY;
 	if (!permitted(m, c))
 		return not_permitted(m, c, err);
 	if (c->op)
@@ -73,14 +100,8 @@ static int begin(const struct subject *s, const struct command *c, struct err *e
 
 static void end(const struct subject *s, const struct command *c)
 {
-	struct machine *m = s->m;
-
-	if (!c->op)
-		return;
-	LOCK_SCOPE(&m->lock);
-	m->op = NULL;
-	m->reason = NULL;
-	pthread_cond_broadcast(&m->cond);
+	if (c->op)
+		machine_op_end(s->m);
 }
 
 static void outcome(const struct subject *s, const char *what, const struct err *err)

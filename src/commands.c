@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "snapshot_int.h"
 #include "util/cleanup.h"
 #include "util/size.h"
 
@@ -211,6 +212,14 @@ const struct command machine_commands[] = {
      .op = true,
      .needs_vmm = true,
      .run = lifecycle_save},
+    {.name = "snapshot",
+     .usage = "snapshot NAME",
+     .help = "keep memory and disks as they are now in snapshots/NAME; it goes on",
+     .states = IN(MACHINE_DEFINED) | IN(MACHINE_RUNNING) | IN(MACHINE_PAUSED) |
+	       IN(MACHINE_STOPPED) | IN(MACHINE_CRASHED),
+     .min_args = 1,
+     .max_args = 1,
+     .run = lifecycle_snapshot},
     {.name = "discard",
      .usage = "discard",
      .help = "forget its saved state",

@@ -12,6 +12,7 @@
 #include "pool_int.h"
 #include "pools.h"
 #include "disk.h"
+#include "snapshot_int.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "vmm.h"
@@ -131,6 +132,14 @@ void tell_volume_changed(struct volume *volume, int aspect)
 	TELL(volume->pool->model, volume_changed, volume, aspect);
 }
 
+void tell_snapshot(struct snapshot *s, enum snapshot_aspect aspect)
+{
+	pthread_mutex_lock(&s->lock);
+	s->changed[aspect] = time_now();
+	pthread_mutex_unlock(&s->lock);
+	TELL(s->m->model, snapshot_changed, s, (int)aspect);
+}
+
 void model_event(struct model *model, struct strbuf *sb)
 {
 	events_write(model->events, sb);
@@ -187,6 +196,8 @@ static int open_parts(struct model *model, struct err *err)
 	if (r < 0)
 		return err_set(err, r, "cannot start: %s", strerror(-r));
 	r = store_load(model, err);
+	if (r == 0)
+		snapshots_load_all(model);
 	if (r == 0)
 		r = pools_open(&model->pools, model, err);
 	if (r == 0) {
@@ -253,6 +264,7 @@ static void disconnect_all(struct model *model)
 		if (vmm)
 			vmm_disconnect(vmm);
 		vmm_put(vmm);
+		snapshots_free(m, false);
 		machine_put(m);
 	}
 }
@@ -393,7 +405,7 @@ static int may_undefine(struct machine *m, struct err *err)
 	if (m->vmm || m->state == MACHINE_STARTING)
 		return err_set(err, -EBUSY, "it is %s: stop or kill it first",
 			       machine_state_name(m->state));
-	return 0;
+	return snapshots_refuse_undefine(m, err);
 }
 
 static void end_op(struct machine *m, bool alive)
@@ -427,6 +439,7 @@ int model_machine_undefine(struct model *model, struct machine *m, struct err *e
 	machine_event(m, "undefined", name, NULL, NULL);
 	tell_removed(m);
 	jobs_drop_machine(model->jobs, m);
+	snapshots_free(m, true);
 	rundir_clear(m, true);
 	store_sweep(m);
 	machine_put(m);

@@ -212,7 +212,7 @@ static void hidden_name(char name[HIDDEN_MAX], const char *kind, const struct ma
 	snprintf(name, HIDDEN_MAX, ".%s-%s", kind, m->id);
 }
 
-/* Removes a directory and the files in it. */
+/* Removes a directory and all that is in it. */
 static void remove_dir(int parent, const char *name)
 {
 	_cleanup_closedir_ DIR *d = NULL;
@@ -226,10 +226,16 @@ static void remove_dir(int parent, const char *name)
 		close(fd);
 		return;
 	}
-	while ((e = readdir(d)))
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
-		    unlinkat(fd, e->d_name, 0) < 0)
+	while ((e = readdir(d))) {
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		if (unlinkat(fd, e->d_name, 0) == 0)
+			continue;
+		if (errno == EISDIR)
+			remove_dir(fd, e->d_name); /* snapshots/ */
+		else
 			log_warn("cannot remove %s/%s: %m", name, e->d_name);
+	}
 	if (unlinkat(parent, name, AT_REMOVEDIR) < 0)
 		log_warn("cannot remove %s: %m", name);
 }

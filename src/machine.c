@@ -88,6 +88,7 @@ void machine_put(struct machine *m)
 		free(m->modes[i].path);
 	free(m->modes);
 	free(m->error.text);
+	free(m->saved_memory);
 	disk_sizes_free(m);
 	counters_free(m->last_counters);
 	pthread_cond_destroy(&m->cond);

@@ -12,6 +12,7 @@
 #include "pool_int.h"
 #include "pools.h"
 #include "disk.h"
+#include "save.h"
 #include "snapshot_int.h"
 #include "util/cleanup.h"
 #include "util/log.h"
@@ -196,8 +197,10 @@ static int open_parts(struct model *model, struct err *err)
 	if (r < 0)
 		return err_set(err, r, "cannot start: %s", strerror(-r));
 	r = store_load(model, err);
-	if (r == 0)
+	if (r == 0) {
 		snapshots_load_all(model);
+		saved_load_all(model);
+	}
 	if (r == 0)
 		r = pools_open(&model->pools, model, err);
 	if (r == 0) {

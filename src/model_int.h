@@ -43,6 +43,7 @@ struct disk_sizes;
 struct disk_kept;
 struct layers;
 struct layer_set;
+struct memory_map;
 struct snapshots;
 
 /* How the last command ended: what `error` shows. Guarded by its owner's lock. */
@@ -122,6 +123,7 @@ struct machine {
 	const char *reason;		     /* why the next change of state comes, or NULL */
 	bool killed;			     /* the VMM's end is what was asked for */
 	bool saved;			     /* its state is on disk (save.h) */
+	struct memory_map *saved_memory;     /* and its memory is this, with references */
 	bool stopping;	 /* `stop` is under way: a power-off is no reason to restart */
 	struct vmm *vmm; /* a reference; NULL without one */
 	struct counters *last_counters; /* of the VMM that ended last */

@@ -35,7 +35,7 @@ struct start {
 	struct cancel *cancel;
 	struct err *err;
 	int kvm, kernel, initrd, console, pty;
-	int saved, saved_memory;		  /* it goes on from these; -1: it boots */
+	struct saved_opened saved;		  /* it goes on from it; not open: it boots */
 	struct disk_opened *disks[VMM_DISKS_MAX]; /* as in def; NULL: no medium */
 	char tty[64];
 	struct vmm *vmm;
@@ -75,7 +75,7 @@ static int open_all(struct start *s)
 
 	if (!*v->kernel)
 		return err_set(s->err, -EINVAL, "no kernel is set");
-	r = s->m->saved ? saved_open(s->m, &s->saved, &s->saved_memory, s->err) : 0;
+	r = s->m->saved ? saved_open(s->m, &s->saved, s->err) : 0;
 	if (r < 0)
 		return r;
 	s->kvm = host_kvm_open(s->err);
@@ -101,12 +101,12 @@ static int open_all(struct start *s)
 
 static void close_all(struct start *s)
 {
-	int *fds[] = {&s->kvm, &s->kernel, &s->initrd,	    &s->console,
-		      &s->pty, &s->saved,  &s->saved_memory};
+	int *fds[] = {&s->kvm, &s->kernel, &s->initrd, &s->console, &s->pty};
 
 	for (size_t i = 0; i < nitems(fds); i++)
 		if (*fds[i] >= 0)
 			close(take_fd(fds[i]));
+	saved_close(&s->saved);
 	for (size_t i = 0; i < nitems(s->disks); i++)
 		disk_opened_free(s->disks[i]);
 	definition_put(s->def);
@@ -177,15 +177,31 @@ static int tell_disks(struct start *s)
 	return r;
 }
 
+static int tell_memory(struct start *s)
+{
+	const struct memory_map *map = s->saved.memory;
+	size_t extents = map->n_extents * sizeof(*map->extents);
+	_cleanup_free_ char *data = malloc(sizeof(struct vmm_memory) + extents);
+	struct vmm_memory memory = {
+	    .kind = map->kind, .n_extents = map->n_extents, .n_files = map->n_files};
+
+	if (!data)
+		return err_set(s->err, -ENOMEM, "out of memory");
+	memcpy(data, &memory, sizeof(memory));
+	memcpy(data + sizeof(memory), map->extents, extents);
+	return tell(s, VMM_MEMORY, data, sizeof(memory) + extents, s->saved.fds, map->n_files);
+}
+
 static int tell_all(struct start *s)
 {
 	const char *cmdline = s->def->values.cmdline;
 	struct vmm_console con = {.log_limit_bytes = CONSOLE_ALONE_MAX};
 	int console_fds[] = {s->console, s->pty};
 	const struct vmm_load load = {.flags = VMM_LOAD_ONCE};
-	int saved_fds[] = {s->saved, s->saved_memory};
 	int r = tell_config(s);
 
+	if (r == 0 && s->saved.memory)
+		r = tell_memory(s);
 	if (r == 0)
 		r = tell(s, VMM_KERNEL, NULL, 0, &s->kernel, 1);
 	if (r == 0 && s->initrd >= 0)
@@ -196,8 +212,8 @@ static int tell_all(struct start *s)
 		r = tell_disks(s);
 	if (r == 0)
 		r = tell(s, VMM_CONSOLE, &con, sizeof(con), console_fds, 2);
-	if (r == 0 && s->saved >= 0)
-		r = tell(s, VMM_LOAD, &load, sizeof(load), saved_fds, 2);
+	if (r == 0 && s->saved.memory)
+		r = tell(s, VMM_LOAD, &load, sizeof(load), &s->saved.state, 1);
 	return r == 0 ? tell(s, VMM_RUN, NULL, 0, NULL, 0) : r;
 }
 
@@ -344,8 +360,7 @@ int lifecycle_start(struct model *model, struct machine *m, struct command_call 
 			  .initrd = -1,
 			  .console = -1,
 			  .pty = -1,
-			  .saved = -1,
-			  .saved_memory = -1};
+			  .saved = SAVED_NOT_OPEN};
 	struct err ignored = ERR_INIT;
 	enum machine_state before;
 	struct cancel own;

@@ -572,6 +572,11 @@ static int learn(struct block_file *file, unsigned flags, struct err *err)
 	return flags & BLOCK_OPEN_DIRECT ? set_direct(file, err) : 0;
 }
 
+int block_file_fd(const struct block *block)
+{
+	return block->ops == &file_ops ? ((const struct block_file *)block)->fd : -1;
+}
+
 int block_file_open(struct block **block, int fd, unsigned flags, struct err *err)
 {
 	struct block_file *file = calloc(1, sizeof(*file));

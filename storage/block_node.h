@@ -55,6 +55,9 @@ void block_req_end(struct block_req *req, int result);
 /* Hands the same request to the node below, unchecked. Queue's thread only. */
 void block_forward(struct block *child, struct block_req *req);
 
+/* The descriptor of a raw node, which stays the node's; -1: another kind. */
+int block_file_fd(const struct block *block);
+
 /* --- block_iov.c: ranges of a request's buffers, from @skip on --- */
 /* The pieces of @bytes, into @out (room for @n_iov); returns how many. */
 unsigned block_iov_part(const struct iovec *iov, unsigned n_iov, uint64_t skip, uint64_t bytes,

@@ -87,6 +87,13 @@ void image_chain_close(struct image_chain *chain);
  */
 int image_chain_open(struct block **block, struct image_chain *chain, unsigned flags,
 		     struct err *err);
+/*
+ * The same over @below (NULL: none), an open node that the bottom layer has below it; without
+ * layers it is @below itself. Takes @below, also on error. @workers: borrowed, outlive the node;
+ * NULL: as flags say.
+ */
+int image_chain_open_over(struct block **block, struct image_chain *chain, struct block *below,
+			  struct qcow2_workers *workers, unsigned flags, struct err *err);
 /* Both in one. */
 int image_open(struct block **block, const char *path, enum image_format format, unsigned flags,
 	       const struct image_opener *opener, struct err *err);
@@ -104,6 +111,12 @@ int image_resolve(const char *overlay, const char *name, char **path, struct err
  */
 int image_lock(int fd, bool write, bool share, struct err *err);
 void image_unlock(int fd);
+/*
+ * Whoever holds the lock writes no more: of what image_lock() announced, that is taken back, so
+ * that others may open the image for reading. Nothing where there is no lock. System call:
+ * fcntl(F_OFD_SETLK).
+ */
+void image_lock_reader(int fd);
 /* All files of a chain: the top as @write says, those below for reading. */
 int image_chain_lock(const struct image_chain *chain, bool write, bool share, struct err *err);
 

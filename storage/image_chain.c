@@ -221,14 +221,11 @@ static int open_layer(struct block **block, struct image_layer *l, struct block 
 	int r;
 
 	if (l->format == IMAGE_RAW) {
-		r = block_file_open(block, take_fd(&l->fd), file_flags, err);
 		if (below) {
 			block_close(below);
-			if (!r)
-				block_close(*block);
 			return err_set(err, -EINVAL, "nothing can be below a raw image");
 		}
-		return r;
+		return block_file_open(block, take_fd(&l->fd), file_flags, err);
 	}
 	p.cache_bytes = top ? CACHE_TOP : CACHE_BELOW;
 	p.flags = (readonly ? QCOW2_OPEN_READONLY : 0) |
@@ -248,16 +245,22 @@ static int open_layer(struct block **block, struct image_layer *l, struct block 
 	return qcow2_open(block, &p, err);
 }
 
-static int chain_open(struct block **block, struct image_chain *chain, unsigned flags,
-		      const char *snapshot, struct err *err)
+/* @below and @workers (borrowed; NULL: those that IMAGE_ASYNC makes) as image_chain_open_over(). */
+static int chain_open(struct block **block, struct image_chain *chain, struct block *below,
+		      struct qcow2_workers *workers, unsigned flags, const char *snapshot,
+		      struct err *err)
 {
-	struct qcow2_workers *workers = NULL;
-	struct block *below = NULL;
+	struct qcow2_workers *own = NULL;
 	unsigned i;
-	int r = chain->n ? 0 : err_set(err, -EINVAL, "no image");
+	int r = chain->n || below ? 0 : err_set(err, -EINVAL, "no image");
 
-	if (!r && (flags & IMAGE_ASYNC) && chain->layers[0].format == IMAGE_QCOW2)
-		r = qcow2_workers_new(&workers, N_WORKERS, err);
+	if (!r && !workers && (flags & IMAGE_ASYNC) && chain->n &&
+	    chain->layers[0].format == IMAGE_QCOW2) {
+		r = qcow2_workers_new(&own, N_WORKERS, err);
+		workers = own;
+	}
+	if (r < 0)
+		block_close(take_ptr(below));
 	for (i = chain->n; i-- > 0 && !r;) {
 		struct image_layer *l = &chain->layers[i];
 
@@ -267,10 +270,10 @@ static int chain_open(struct block **block, struct image_chain *chain, unsigned 
 	}
 	image_chain_close(chain);
 	if (r < 0) {
-		qcow2_workers_free(workers);
+		qcow2_workers_free(own);
 		return r;
 	}
-	if (workers)
+	if (own)
 		qcow2_from_block(below)->owns_workers = true;
 	*block = below;
 	return 0;
@@ -279,7 +282,13 @@ static int chain_open(struct block **block, struct image_chain *chain, unsigned 
 int image_chain_open(struct block **block, struct image_chain *chain, unsigned flags,
 		     struct err *err)
 {
-	return chain_open(block, chain, flags, NULL, err);
+	return chain_open(block, chain, NULL, NULL, flags, NULL, err);
+}
+
+int image_chain_open_over(struct block **block, struct image_chain *chain, struct block *below,
+			  struct qcow2_workers *workers, unsigned flags, struct err *err)
+{
+	return chain_open(block, chain, below, workers, flags, NULL, err);
 }
 
 int image_open(struct block **block, const char *path, enum image_format format, unsigned flags,
@@ -288,7 +297,7 @@ int image_open(struct block **block, const char *path, enum image_format format,
 	struct image_chain chain;
 	int r = image_chain_find(&chain, path, format, flags, opener, err);
 
-	return r ? r : chain_open(block, &chain, flags, NULL, err);
+	return r ? r : chain_open(block, &chain, NULL, NULL, flags, NULL, err);
 }
 
 int image_open_snapshot(struct block **block, const char *path, const char *snapshot,
@@ -297,5 +306,5 @@ int image_open_snapshot(struct block **block, const char *path, const char *snap
 	struct image_chain chain;
 	int r = image_chain_find(&chain, path, IMAGE_QCOW2, IMAGE_READONLY, opener, err);
 
-	return r ? r : chain_open(block, &chain, IMAGE_READONLY, snapshot, err);
+	return r ? r : chain_open(block, &chain, NULL, NULL, IMAGE_READONLY, snapshot, err);
 }

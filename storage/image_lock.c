@@ -62,6 +62,12 @@ void image_unlock(int fd)
 	}
 }
 
+void image_lock_reader(int fd)
+{
+	set_lock(fd, DOES_BASE + 1, F_UNLCK);
+	set_lock(fd, DOES_BASE + 3, F_UNLCK);
+}
+
 int image_lock(int fd, bool write, bool share, struct err *err)
 {
 	unsigned does = DO_READ | (write ? DO_WRITE | DO_RESIZE : 0);

@@ -131,8 +131,8 @@ struct qcow2_ctx {
 struct qcow2 {
 	struct block block;
 	struct block *file;
-	struct block *data; /* == file unless external */
-	struct block *backing;
+	struct block *data;    /* == file unless external */
+	struct block *backing; /* may be exchanged: qcow2_backing(), qcow2_swap_backing() */
 	struct qcow2_workers *workers;
 	bool owns_workers; /* frees them last */
 	struct qcow2_header header;
@@ -201,6 +201,15 @@ static inline uint64_t min_u64(uint64_t a, uint64_t b)
 static inline uint64_t max_u64(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
+}
+
+/*
+ * What is below, NULL for nothing. Good for as long as the caller holds meta, or lock, or is
+ * counted by qcow2_enter(): until then an exchange waits with closing it.
+ */
+static inline struct block *qcow2_backing(const struct qcow2 *q)
+{
+	return __atomic_load_n(&q->backing, __ATOMIC_ACQUIRE);
 }
 
 /* A flush needs to sync the files, and no more. Under lock. */
@@ -368,6 +377,27 @@ void qcow2_workers_run(struct qcow2_workers *workers, struct block_req *req);
 /* Takes it back, if no worker has begun. */
 bool qcow2_workers_cancel(struct qcow2_workers *workers, struct block_req *req);
 void qcow2_slow(struct qcow2 *q, struct qcow2_ctx *ctx, struct block_req *req, int *result);
+/* The workers that the image was to free: the caller's, who frees them after it. NULL: none. */
+struct qcow2_workers *qcow2_take_workers(struct qcow2 *q);
+/* All there is reaches stable storage, as before closing. Nobody knows a freed cluster. Under meta.
+ */
+int qcow2_write_back(struct qcow2 *q);
+
+/* --- qcow2_live.c: images that change their place in a chain while they are read --- */
+/*
+ * Has another @backing from now on, which reads alike as far as this image reaches, and returns
+ * the old one once no request knows it: the caller's. Waits for requests; takes no lock meanwhile.
+ */
+struct block *qcow2_swap_backing(struct qcow2 *q, struct block *backing);
+/*
+ * Nothing is written any more, and no write is under way; reads may be. All of it reaches
+ * stable storage, nothing asks for a repair, and the image is read-only from then on.
+ */
+int qcow2_freeze(struct qcow2 *q);
+/* It was opened for writing, and nothing was written: it is left as it is. */
+void qcow2_abandon(struct qcow2 *q);
+/* Holds nothing of its own: everything reads as what is below. */
+bool qcow2_is_empty(struct qcow2 *q);
 
 /* --- qcow2_resize.c --- */
 int qcow2_resize(struct block *block, uint64_t bytes, struct err *err);

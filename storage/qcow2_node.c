@@ -130,6 +130,14 @@ int qcow2_workers_new(struct qcow2_workers **workers, unsigned n, struct err *er
 	return 0;
 }
 
+struct qcow2_workers *qcow2_take_workers(struct qcow2 *q)
+{
+	struct qcow2_workers *workers = q->owns_workers ? q->workers : NULL;
+
+	q->owns_workers = false;
+	return workers;
+}
+
 void qcow2_workers_free(struct qcow2_workers *workers)
 {
 	unsigned i;
@@ -228,14 +236,15 @@ static void node_cancel(struct block *block, struct block_req *req)
 
 static int below_status(struct qcow2 *q, uint64_t offset, struct block_extent *extent)
 {
-	uint64_t size = q->backing ? block_size(q->backing) : 0;
+	struct block *backing = qcow2_backing(q);
+	uint64_t size = backing ? block_size(backing) : 0;
 	int r;
 
 	if (offset >= size) {
 		*extent = (struct block_extent){.bytes = extent->bytes, .zero = true};
 		return 0;
 	}
-	r = block_status(q->backing, offset, min_u64(extent->bytes, size - offset), extent);
+	r = block_status(backing, offset, min_u64(extent->bytes, size - offset), extent);
 	extent->own = false;
 	return r;
 }
@@ -244,10 +253,14 @@ static int node_status(struct block *block, uint64_t offset, uint64_t bytes,
 		       struct block_extent *extent)
 {
 	struct qcow2 *q = (struct qcow2 *)block;
-	struct qcow2_map map, next;
+	struct qcow2_map map = {0}, next;
+	unsigned generation;
 	int r;
 
 	pthread_mutex_lock(&q->meta);
+	pthread_mutex_lock(&q->lock);
+	generation = qcow2_enter(q);
+	pthread_mutex_unlock(&q->lock);
 	r = qcow2_map(q, offset, bytes, true, &map);
 	/* Pieces of one kind, wherever they lie, are one extent. */
 	while (!r && map.bytes < bytes) {
@@ -257,12 +270,13 @@ static int node_status(struct block *block, uint64_t offset, uint64_t bytes,
 		map.bytes += next.bytes;
 	}
 	pthread_mutex_unlock(&q->meta);
-	if (r < 0)
-		return r;
 	*extent = (struct block_extent){.bytes = map.bytes, .own = true};
 	extent->zero = map.kind == MAP_ZERO;
 	extent->data = map.has_host || map.kind == MAP_COMPRESSED;
-	return map.kind == MAP_UNALLOCATED ? below_status(q, offset, extent) : 0;
+	if (!r && map.kind == MAP_UNALLOCATED)
+		r = below_status(q, offset, extent);
+	qcow2_leave(q, generation);
+	return r;
 }
 
 /* --- opening and closing ------------------------------------------------------------------ */
@@ -306,7 +320,7 @@ static void node_free(struct qcow2 *q)
 	free(q);
 }
 
-static int write_back(struct qcow2 *q)
+int qcow2_write_back(struct qcow2 *q)
 {
 	int r = qcow2_flush(q);
 
@@ -328,7 +342,7 @@ static void node_close(struct block *block)
 
 	if (!q->readonly && !q->broken) {
 		LOCK_SCOPE(&q->meta);
-		write_back(q);
+		qcow2_write_back(q);
 	}
 	node_free(q);
 }

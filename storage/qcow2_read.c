@@ -63,6 +63,7 @@ static bool add_piece(struct qcow2 *q, const struct block_req *req, const struct
 		      uint64_t at, struct piece *piece, unsigned *n)
 {
 	uint64_t guest = req->offset + at, below = 0;
+	struct block *backing = qcow2_backing(q);
 
 	if (req->op == BLOCK_WRITE) {
 		if (!may_write_here(q, map))
@@ -78,9 +79,9 @@ static bool add_piece(struct qcow2 *q, const struct block_req *req, const struct
 		++*n;
 		return true;
 	}
-	if (map->kind == MAP_UNALLOCATED && q->backing && guest < block_size(q->backing)) {
-		below = min_u64(map->bytes, block_size(q->backing) - guest);
-		*piece = (struct piece){q->backing, at, guest, below};
+	if (map->kind == MAP_UNALLOCATED && backing && guest < block_size(backing)) {
+		below = min_u64(map->bytes, block_size(backing) - guest);
+		*piece = (struct piece){backing, at, guest, below};
 		++*n;
 	}
 	block_iov_zero(req->iov, req->n_iov, at + below, map->bytes - below);
@@ -229,6 +230,7 @@ static int read_packed(struct qcow2 *q, struct qcow2_ctx *ctx, uint64_t word)
 static int read_mapped(struct qcow2 *q, struct qcow2_ctx *ctx, const struct qcow2_map *map,
 		       uint64_t guest, const struct iovec *iov, unsigned n_iov, uint64_t skip)
 {
+	struct block *backing = qcow2_backing(q);
 	uint64_t below = 0;
 	int r = 0;
 
@@ -243,10 +245,9 @@ static int read_mapped(struct qcow2 *q, struct qcow2_ctx *ctx, const struct qcow
 		return qcow2_data_io(ctx, q->data, BLOCK_READ, map->host, map->bytes, iov, n_iov,
 				     skip);
 	case MAP_UNALLOCATED:
-		if (q->backing && guest < block_size(q->backing)) {
-			below = min_u64(map->bytes, block_size(q->backing) - guest);
-			r = qcow2_data_io(ctx, q->backing, BLOCK_READ, guest, below, iov, n_iov,
-					  skip);
+		if (backing && guest < block_size(backing)) {
+			below = min_u64(map->bytes, block_size(backing) - guest);
+			r = qcow2_data_io(ctx, backing, BLOCK_READ, guest, below, iov, n_iov, skip);
 		}
 		break;
 	case MAP_ZERO:

@@ -286,6 +286,7 @@ void control_drop_connection(struct control *c)
 	c->connection++;
 	c->n_disk_events = 0;
 	control_disk_drop_layers(c);
+	control_stage_drop(c);
 	c->want_out = c->state_pending = c->console_pending = false;
 	/* A machine that never ran is nobody's now. */
 	if (c->state == VMM_STATE_NEW)
@@ -308,6 +309,7 @@ static void accept_connection(struct control *c)
 		log_info("a newer connection replaces the older");
 		close(c->conn_fd);
 		control_disk_drop_layers(c);
+		control_stage_drop(c);
 	}
 	c->conn_fd = take_fd(&fd);
 	c->connection++;

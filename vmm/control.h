@@ -99,6 +99,8 @@ void control_flush(struct control *c);
 
 /* Layers that no disk has taken. */
 void control_disk_drop_layers(struct control *c);
+/* What was staged (VMM_DISK_STAGE) and not switched to is closed. */
+void control_stage_drop(struct control *c);
 /* Those too, and all disks: the machine is gone. */
 void control_disks_close(struct control *c);
 /* The same for network cards (control_nic.c). */

@@ -71,8 +71,7 @@ struct disk *control_disk_find(struct control *c, const char *name)
 	return NULL;
 }
 
-/* Requests about one disk begin with its name. */
-static struct disk *named(struct control *c, const struct request *req, struct err *err)
+struct disk *control_disk_named(struct control *c, const struct request *req, struct err *err)
 {
 	char name[VMM_NAME_MAX];
 	struct disk *disk;
@@ -159,11 +158,10 @@ int control_disk_add(struct control *c, struct request *req, struct reply *reply
 
 /* --- what takes its time ---------------------------------------------------------------------- */
 
-/* The disk that the request begins with the name of, and a job for it. */
-static int make_job(struct control *c, const struct request *req, struct disk_job **job,
-		    struct err *err)
+int control_disk_job(struct control *c, const struct request *req, struct disk_job **job,
+		     struct err *err)
 {
-	struct disk *disk = named(c, req, err);
+	struct disk *disk = control_disk_named(c, req, err);
 	int ret = disk ? disk_job_new(job, disk, err) : -ENOENT;
 
 	if (ret == 0) {
@@ -173,12 +171,20 @@ static int make_job(struct control *c, const struct request *req, struct disk_jo
 	return ret;
 }
 
-/* Answered when it is over. */
-static int start_job(struct disk_job *job, struct err *err)
+int control_disk_start(struct disk_job *job, struct err *err)
 {
 	int ret = disk_job_start(job, err);
 
 	return ret < 0 ? ret : CONTROL_LATER;
+}
+
+/* What a snapshot is about to go over to is of this size, and over these contents. */
+static int check_not_staged(struct disk_job *job, struct err *err)
+{
+	if (!job->disk->graph || !job->disk->graph->staged)
+		return 0;
+	return err_set(err, -EBUSY, "disk %s is part of a snapshot that is being taken",
+		       job->disk->name);
 }
 
 /* The disk's new graph is in the job's place, then the old one: that is closed. */
@@ -216,6 +222,12 @@ static void clean_change(struct disk_job *job)
 	disk_layers_close(job->layers, job->config.n_layers);
 }
 
+static void tell_guest(struct disk_job *job, bool wanted)
+{
+	(void)wanted;
+	virtio_blk_changed(job->disk);
+}
+
 int control_disk_change(struct control *c, struct request *req, struct reply *reply,
 			struct err *err)
 {
@@ -225,16 +237,22 @@ int control_disk_change(struct control *c, struct request *req, struct reply *re
 
 	(void)reply;
 	if (ret == 0)
-		ret = make_job(c, req, &job, err);
+		ret = control_disk_job(c, req, &job, err);
 	if (ret < 0)
 		return ret;
+	ret = check_not_staged(job, err);
+	if (ret < 0) {
+		disk_job_end(job);
+		return ret;
+	}
 	memcpy(job->layers, c->layers, sizeof(job->layers));
 	c->n_layers = 0;
 	job->config = config;
 	job->config.layers = job->layers;
 	job->run = run_change;
+	job->finish = tell_guest;
 	job->clean = clean_change;
-	return start_job(job, err);
+	return control_disk_start(job, err);
 }
 
 /* Only of a file or device as it is there can be a size that nobody has set. */
@@ -266,28 +284,32 @@ int control_disk_resize(struct control *c, struct request *req, struct reply *re
 	if (m.bytes % 512)
 		return err_set(err, -EINVAL, "%llu bytes are not whole sectors of 512",
 			       (unsigned long long)m.bytes);
-	ret = make_job(c, req, &job, err);
+	ret = control_disk_job(c, req, &job, err);
 	if (ret < 0)
 		return ret;
-	if (!job->disk->graph) {
-		free(job);
-		return err_set(err, -ENXIO, "the disk is ejected");
+	ret = job->disk->graph ? check_not_staged(job, err)
+			       : err_set(err, -ENXIO, "the disk is ejected");
+	if (ret < 0) {
+		disk_job_end(job);
+		return ret;
 	}
 	job->bytes = m.bytes;
+	job->tells_bytes = true;
 	job->run = run_resize;
-	return start_job(job, err);
+	job->finish = tell_guest;
+	return control_disk_start(job, err);
 }
 
 /* Its thread is at its end: what is shown follows, and the daemon has its answer. */
 static void finish_job(struct control *c, struct disk_job *job)
 {
-	bool resized = job->run == run_resize;
+	bool wanted = job->connection == c->connection && c->conn_fd >= 0;
 
-	if (job->ret == 0)
-		virtio_blk_changed(job->disk);
-	if (job->connection == c->connection)
+	if (job->ret == 0 && job->finish)
+		job->finish(job, wanted);
+	if (wanted)
 		control_proto_answer(c, job->seq, job->ret, &job->bytes,
-				     resized ? sizeof(job->bytes) : 0, &job->err);
+				     job->tells_bytes ? sizeof(job->bytes) : 0, &job->err);
 	disk_job_end(job);
 }
 
@@ -296,7 +318,7 @@ static void finish_job(struct control *c, struct disk_job *job)
 int control_disk_limits(struct control *c, struct request *req, struct reply *reply,
 			struct err *err)
 {
-	struct disk *disk = named(c, req, err);
+	struct disk *disk = control_disk_named(c, req, err);
 	struct vmm_disk_limits m;
 
 	(void)reply;
@@ -311,7 +333,7 @@ int control_disk_limits(struct control *c, struct request *req, struct reply *re
 int control_disk_snapshot(struct control *c, struct request *req, struct reply *reply,
 			  struct err *err)
 {
-	struct disk *disk = named(c, req, err);
+	struct disk *disk = control_disk_named(c, req, err);
 	struct vmm_snapshot_info info;
 	int ret;
 

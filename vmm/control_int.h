@@ -61,6 +61,17 @@ int control_disk_make(struct control *c, const struct request *req, struct disk 
 		      struct err *err);
 /* The disk of that name, or NULL. */
 struct disk *control_disk_find(struct control *c, const char *name);
+/* The disk that a request begins with the name of; NULL with words: -ENOENT. */
+struct disk *control_disk_named(struct control *c, const struct request *req, struct err *err);
+/*
+ * A job (disk_job.h) for that disk, to be answered to the asker when it is over; -errno with words.
+ * Ends in control_disk_start() or disk_job_end().
+ */
+struct disk_job;
+int control_disk_job(struct control *c, const struct request *req, struct disk_job **job,
+		     struct err *err);
+/* CONTROL_LATER, or -errno with words: then it has ended. */
+int control_disk_start(struct disk_job *job, struct err *err);
 /* Queues an event for the daemon; dropped where there is none. */
 void control_disk_tell(struct control *c, const char *name, enum vmm_disk_what what, int error,
 		       const char *text);
@@ -100,7 +111,5 @@ int control_disk_freeze(struct control *c, struct request *req, struct reply *re
 			struct err *err);
 int control_disk_rebase(struct control *c, struct request *req, struct reply *reply,
 			struct err *err);
-/* What was staged and not switched to is closed. */
-void control_stage_drop(struct control *c);
 
 #endif

@@ -380,7 +380,7 @@ void control_proto_receive(struct control *c)
 	req.body = c->packet + sizeof(req.hdr);
 	ret = run(c, &req, &reply, &err);
 	if (ret < 0 && (req.hdr.type == VMM_LAYER || req.hdr.type == VMM_DISK ||
-			req.hdr.type == VMM_DISK_CHANGE))
+			req.hdr.type == VMM_DISK_CHANGE || req.hdr.type == VMM_DISK_REBASE))
 		control_disk_drop_layers(c);
 	for (size_t i = 0; i < req.n_fds; i++)
 		if (req.fds[i] >= 0)

@@ -20,7 +20,7 @@
 #include "storage/block_filter.h"
 #include "storage/block_nbd.h"
 #include "storage/block_node.h"
-#include "storage/image.h"
+#include "storage/image_stack.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -48,51 +48,70 @@ static unsigned image_flags(const struct disk_config *config)
 	       (config->cache == VMM_CACHE_UNSAFE ? IMAGE_NO_FLUSH : 0);
 }
 
-static int open_chain(struct block **block, const struct disk_config *config, struct err *err)
+static int open_nbd(struct block **block, const struct disk_config *config, unsigned at,
+		    struct err *err)
 {
-	_cleanup_free_ struct image_chain *chain = calloc(1, sizeof(*chain));
-
-	if (!chain)
-		return err_set(err, -ENOMEM, "no memory");
-	for (unsigned i = 0; i < config->n_layers; i++) {
-		struct disk_layer *layer = &config->layers[i];
-
-		if (layer->kind != VMM_LAYER_RAW && layer->kind != VMM_LAYER_QCOW2) {
-			image_chain_close(chain);
-			return err_set(err, -EINVAL, "layer %u is no image", i);
-		}
-		chain->layers[chain->n++] = (struct image_layer){
-		    .format = layer->kind == VMM_LAYER_RAW ? IMAGE_RAW : IMAGE_QCOW2,
-		    .fd = take_fd(&layer->fd),
-		    .data_fd = take_fd(&layer->data_fd),
-		};
-	}
-	return image_chain_open(block, chain, image_flags(config), err);
-}
-
-static int open_nbd(struct block **block, const struct disk_config *config, struct err *err)
-{
-	struct disk_layer *layer = &config->layers[0];
+	struct disk_layer *layer = &config->layers[at];
 	const struct block_nbd_params params = {
-	    .bytes = layer->bytes, .flags = layer->nbd_flags, .readonly = config->readonly};
+	    .bytes = layer->bytes,
+	    .flags = layer->nbd_flags,
+	    .readonly = config->readonly || at > 0, /* only the top is written */
+	};
 
-	if (config->n_layers != 1)
+	if (at + 1 != config->n_layers)
 		return err_set(err, -EINVAL, "an NBD export has nothing below it");
 	return block_nbd_open(block, take_fd(&layer->fd), &params, err);
 }
 
-static int open_layers(struct block **block, const struct disk_config *config, struct err *err)
+static int take_layer(struct image_chain *chain, struct block **bottom,
+		      const struct disk_config *config, unsigned at, struct err *err)
 {
-	int ret;
+	struct disk_layer *layer = &config->layers[at];
 
+	if (layer->kind == VMM_LAYER_NBD)
+		return open_nbd(bottom, config, at, err);
+	chain->layers[chain->n++] = (struct image_layer){
+	    .format = layer->kind == VMM_LAYER_RAW ? IMAGE_RAW : IMAGE_QCOW2,
+	    .fd = take_fd(&layer->fd),
+	    .data_fd = take_fd(&layer->data_fd),
+	};
+	return 0;
+}
+
+int disk_layers_take(struct image_chain *chain, struct block **bottom,
+		     const struct disk_config *config, struct err *err)
+{
+	int ret = 0;
+
+	memset(chain, 0, sizeof(*chain));
+	*bottom = NULL;
 	if (config->n_layers == 0 || config->n_layers > IMAGE_DEPTH_MAX)
 		ret = err_set(err, -EINVAL, "%u layers", config->n_layers);
-	else if (config->layers[0].kind == VMM_LAYER_NBD)
-		ret = open_nbd(block, config, err);
-	else
-		ret = open_chain(block, config, err);
+	for (unsigned i = 0; i < config->n_layers && ret == 0; i++)
+		ret = take_layer(chain, bottom, config, i, err);
 	disk_layers_close(config->layers, config->n_layers);
+	if (ret < 0) {
+		image_chain_close(chain);
+		block_close(take_ptr(*bottom));
+	}
 	return ret;
+}
+
+/* The stack of all layers. */
+static int open_layers(struct block **stack, const struct disk_config *config, struct err *err)
+{
+	_cleanup_free_ struct image_chain *chain = calloc(1, sizeof(*chain));
+	struct block *block, *bottom;
+	int ret;
+
+	if (!chain) {
+		disk_layers_close(config->layers, config->n_layers);
+		return err_set(err, -ENOMEM, "no memory");
+	}
+	ret = disk_layers_take(chain, &bottom, config, err);
+	if (ret == 0)
+		ret = image_chain_open_over(&block, chain, bottom, NULL, image_flags(config), err);
+	return ret < 0 ? ret : image_stack_open(stack, block, image_flags(config), err);
 }
 
 /* --- limits --------------------------------------------------------------------------------- */
@@ -228,6 +247,7 @@ void disk_graph_close(struct disk_graph *graph)
 	if (!graph)
 		return;
 	disk_snapshots_end(graph);
+	image_stack_unstage(graph->staged);
 	block_close(graph->throttle);
 	block_close(graph->fleece);
 	free(graph);
@@ -236,7 +256,6 @@ void disk_graph_close(struct disk_graph *graph)
 int disk_graph_open(struct disk_graph **graph, const struct disk_config *config, struct err *err)
 {
 	struct disk_graph *g = calloc(1, sizeof(*g));
-	struct block *chain;
 	int ret;
 
 	if (!g) {
@@ -244,14 +263,14 @@ int disk_graph_open(struct disk_graph **graph, const struct disk_config *config,
 		return err_set(err, -ENOMEM, "no memory");
 	}
 	g->kind = config->n_layers ? config->layers[0].kind : VMM_LAYER_RAW;
-	ret = open_layers(&chain, config, err);
+	ret = open_layers(&g->stack, config, err);
 	if (ret == 0) {
-		block_info_get(chain, &g->info);
+		block_info_get(g->stack, &g->info);
 		if (g->info.bytes % 512)
 			log_warn("disk %s: the last %llu bytes are no whole sector: the guest has "
 				 "not got them",
 				 config->name, (unsigned long long)(g->info.bytes % 512));
-		ret = block_fleece_open(&g->fleece, chain, err);
+		ret = block_fleece_open(&g->fleece, g->stack, err);
 	}
 	if (ret == 0) {
 		g->top = g->fleece;

@@ -5,7 +5,10 @@
  * What a disk is made of: the layers that the daemon sent, opened into a graph
  * of block nodes,
  *
- *	limits (where there ever were any) → fleece (snapshots for readers) → image chain
+ *	limits (where there ever were any) → fleece (snapshots for readers) → stack → image chain
+ *
+ * The stack (storage/image_stack.h) lets the chain change below all the rest: a staged image
+ * becomes its top, the lower part is exchanged (disk_stage.c).
  *
  * A disk outlives resets of the guest; the device that shows it (virtio_blk.h) comes and
  * goes with each. Its graph may be exchanged for another while it is shown.
@@ -48,10 +51,12 @@ struct disk_config {
 /* One set of contents. */
 struct disk_graph {
 	struct block *fleece;
-	struct block *throttle;		 /* over it; NULL: there never were limits */
-	struct block *top;		 /* one of both; atomic */
-	struct block_info info;		 /* of the whole; written by a job that resizes it */
-	enum vmm_layer_kind kind;	 /* of its top layer */
+	struct block *stack;	  /* below it, and its own */
+	struct block *staged;	  /* may become the top of the stack; NULL: nothing is staged */
+	struct block *throttle;	  /* over it; NULL: there never were limits */
+	struct block *top;	  /* one of both; atomic */
+	struct block_info info;	  /* of the whole; written by a job that resizes it */
+	enum vmm_layer_kind kind; /* of its top layer; control's */
 	struct disk_snapshot *snapshots; /* control thread's */
 	/* Counts how long limits held requests up; what submits puts the time into req->user (ns of
 	 * CLOCK_MONOTONIC). Atomic; NULL: nobody counts. */
@@ -103,6 +108,28 @@ void disk_layers_close(struct disk_layer *layers, unsigned n);
 int disk_graph_open(struct disk_graph **graph, const struct disk_config *config, struct err *err);
 /* Ends its snapshots. Nothing is under way in it. May wait; NULL is fine. */
 void disk_graph_close(struct disk_graph *graph);
+
+struct image_chain;
+/*
+ * @config's layers as storage has them: images in @chain, and in *@bottom an NBD export that is
+ * below them, opened (NULL: none). Their descriptors are taken, also on error (-EINVAL with
+ * words, and what block_nbd_open() gives).
+ */
+int disk_layers_take(struct image_chain *chain, struct block **bottom,
+		     const struct disk_config *config, struct err *err);
+
+/* --- a new layer, while it is in use (disk_stage.c; VMM_DISK_STAGE, …) ------------------------ */
+
+/* True where disk_switch() may be called: an image is staged, and no job is under way. Control. */
+bool disk_staged(const struct disk *disk);
+/*
+ * The staged image is the top of the disk from now on, over all it had; those are read, and flushed
+ * with it until they are frozen. Its device stands still, or there is none. Control thread;
+ * never waits, cannot fail.
+ */
+void disk_switch(struct disk *disk);
+/* Closes what is staged; not while a job is under way. */
+void disk_unstage(struct disk *disk);
 
 /* New limits for the graph it has and those to come. -errno with words where none can be set. */
 int disk_set_limits(struct disk *disk, const struct vmm_limits *limits, struct err *err);

@@ -17,6 +17,7 @@ int disk_job_new(struct disk_job **job, struct disk *disk, struct err *err)
 	if (!*job)
 		return err_set(err, -ENOMEM, "no memory");
 	(*job)->disk = disk;
+	(*job)->fd = -1;
 	return 0;
 }
 

@@ -16,6 +16,11 @@ struct disk_job {
 	struct disk *disk;
 	/* On the job's thread. */
 	int (*run)(struct disk_job *job, struct err *err);
+	/*
+	 * When run() was successful, on the control thread, before the answer. @wanted: whoever
+	 * asked is still there. May be NULL.
+	 */
+	void (*finish)(struct disk_job *job, bool wanted);
 	/* Frees what run() left. On the control thread; may be NULL. */
 	void (*clean)(struct disk_job *job);
 	/* whom to answer */
@@ -25,7 +30,11 @@ struct disk_job {
 	struct disk_config config;
 	struct disk_layer layers[VMM_LAYERS_MAX];
 	uint64_t bytes;
+	bool tells_bytes; /* they are the answer */
 	struct disk_graph *graph;
+	int fd;	       /* -1: none */
+	unsigned keep; /* layers that stay */
+	struct block *block;
 	int ret;
 	struct err err;
 	/* the job's own */

@@ -35,7 +35,8 @@ struct disk_snapshot {
 	uint8_t *room;
 	uint64_t bytes;
 	pthread_t thread;
-	bool over; /* atomic: the thread is at its end */
+	pthread_mutex_t reading; /* held while the disk is read */
+	bool over;		 /* atomic: the thread is at its end */
 };
 
 /* --- the thread ------------------------------------------------------------------------------ */
@@ -104,7 +105,9 @@ static bool serve_one(struct disk_snapshot *s)
 		msg_close_fds(fds, n_fds);
 	if (n != (ssize_t)sizeof(peek))
 		return false;
+	pthread_mutex_lock(&s->reading);
 	carry_out(s, &peek);
+	pthread_mutex_unlock(&s->reading);
 	do
 		ret = msg_send(s->sock, &peek, sizeof(peek), NULL, 0, NULL, 0, MSG_DONTWAIT);
 	while (ret == -EAGAIN && await(s, POLLOUT));
@@ -136,6 +139,7 @@ static void snapshot_free(struct disk_snapshot *s)
 	if (s->end_fd >= 0)
 		close(s->end_fd);
 	close(s->sock);
+	pthread_mutex_destroy(&s->reading);
 	free(s);
 }
 
@@ -191,6 +195,7 @@ int disk_snapshot_new(struct disk_graph *graph, int keep_fd, int sock, int wake_
 		close(sock);
 		return err_set(err, -ENOMEM, "no memory");
 	}
+	pthread_mutex_init(&s->reading, NULL);
 	s->sock = sock;
 	s->end_fd = -1;
 	s->wake_fd = wake_fd;
@@ -212,6 +217,14 @@ int disk_snapshot_new(struct disk_graph *graph, int keep_fd, int sock, int wake_
 	s->next = graph->snapshots;
 	graph->snapshots = s;
 	return 0;
+}
+
+void disk_snapshots_pass(struct disk_graph *graph)
+{
+	for (struct disk_snapshot *s = graph->snapshots; s; s = s->next) {
+		pthread_mutex_lock(&s->reading);
+		pthread_mutex_unlock(&s->reading);
+	}
 }
 
 void disk_snapshots_reap(struct disk_graph *graph)

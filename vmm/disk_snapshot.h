@@ -17,6 +17,11 @@
  */
 int disk_snapshot_new(struct disk_graph *graph, int keep_fd, int sock, int wake_fd,
 		      struct vmm_snapshot_info *info, int *room_fd, struct err *err);
+/*
+ * Returns when what each reader was at is over. On a job's thread, while control leaves the list
+ * as it is.
+ */
+void disk_snapshots_pass(struct disk_graph *graph);
 /* Frees those whose peer has gone; they wrote to wake_fd. */
 void disk_snapshots_reap(struct disk_graph *graph);
 /* Ends all of them; waits for the read that each may be at. */

@@ -154,7 +154,7 @@ int lifecycle_save(struct model *model, struct machine *m, struct command_call *
 		r = write_memory(&s);
 	hold_end(s.instant.hold);
 	if (r == 0)
-		r = saved_commit(dir, s.memory, NULL, err);
+		r = saved_commit(dir, s.memory, err);
 	if (r == 0 && !end_vmm(&s))
 		r = err_set(err, -EBUSY, "it has ended meanwhile");
 	if (r < 0)

@@ -58,18 +58,24 @@ int saved_drop(struct machine *m, struct err *err);
  */
 int saved_make(struct machine *m, int state, const struct memory_map *memory,
 	       const struct layer_set *layers, const char *reason, struct err *err);
+/* The same in two: all that needs room, while there may still be a VMM; and the step itself. */
+int saved_prepare(struct machine *m, int state, const struct memory_map *memory,
+		  const struct layer_set *layers, struct err *err);
+int saved_finish(struct machine *m, const struct memory_map *memory, const struct layer_set *layers,
+		 const char *reason, struct err *err);
+/* Instead of the step. */
+void saved_unprepare(struct machine *m);
 /* May this definition take the place of that while the machine is saved? -EBUSY with words. */
 int saved_permits(const struct definition *old, const struct definition *def, struct err *err);
 
-/* --- parts of saved_make(), for `save` -------------------------------------------------------- */
+/* --- for `save` ------------------------------------------------------------------------------ */
 
 #define SAVED_STATE_NEW ".saved.new" /* what becomes `saved` */
 
-/* Removes what was begun; and what was saved, too. */
+/* Removes what was begun, and what was saved, too. */
 void saved_forget(int dir);
 /* With the state in SAVED_STATE_NEW, synced: from when it returns 0 on the machine is saved. */
-int saved_commit(int dir, const struct memory_map *memory, const struct layer_set *layers,
-		 struct err *err);
+int saved_commit(int dir, const struct memory_map *memory, struct err *err);
 /* Under m->lock: it has this memory now (NULL: none). Returns what it had, with references. */
 struct memory_map *saved_memory_swap(struct machine *m, struct memory_map *memory);
 

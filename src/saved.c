@@ -397,23 +397,30 @@ static int take_place(int dir, const char *from, const char *to)
 	return renameat(dir, from, dir, to) < 0 ? -errno : 0;
 }
 
-int saved_commit(int dir, const struct memory_map *memory, const struct layer_set *layers,
-		 struct err *err)
+static int no_room(int r)
 {
-	int r = write_texts(dir, memory, layers);
+	return r == -EDQUOT ? -ENOSPC : r;
+}
 
-	if (r == 0)
-		r = take_place(dir, MEMORY_NEW, MEMORY_FILE);
+/* From the last rename(2) on it is saved. */
+static int take_places(int dir, bool layers)
+{
+	int r = take_place(dir, MEMORY_NEW, MEMORY_FILE);
+
 	if (r == 0 && layers)
 		r = take_place(dir, LAYERS_NEW, LAYERS_FILE);
 	if (r == 0)
 		r = file_sync_dir(dir);
 	if (r == 0)
 		r = take_place(dir, STATE_NEW, STATE_FILE);
-	if (r == 0)
-		r = file_sync_dir(dir);
-	if (r == -EDQUOT)
-		r = -ENOSPC;
+	return r == 0 ? file_sync_dir(dir) : r;
+}
+
+int saved_commit(int dir, const struct memory_map *memory, struct err *err)
+{
+	int r = write_texts(dir, memory, NULL);
+
+	r = no_room(r == 0 ? take_places(dir, false) : r);
 	return r < 0 ? err_set(err, r, "cannot save: %s", strerror(-r)) : 0;
 }
 
@@ -443,18 +450,44 @@ static int copy_state(int dir, int from)
 	return r == 0 && fsync(to) < 0 ? -errno : r;
 }
 
-/* With nothing saved before. */
-static int make(struct machine *m, int dir, int state, struct memory_map *memory,
-		const struct layer_set *layers, struct err *err)
+int saved_prepare(struct machine *m, int state, const struct memory_map *memory,
+		  const struct layer_set *layers, struct err *err)
 {
-	int r = copy_state(dir, state);
+	_cleanup_close_ int dir = store_open_dir(m);
+	int r = dir < 0 ? dir : copy_state(dir, state);
 
-	if (r < 0)
-		err_set(err, r, "cannot write the state: %s", strerror(-r));
-	else
-		r = saved_commit(dir, memory, layers, err);
+	if (r == 0)
+		r = write_texts(dir, memory, layers);
+	if (r == 0)
+		return 0;
+	if (dir >= 0)
+		remove_new(dir);
+	r = no_room(r);
+	return err_set(err, r, "cannot write the state: %s", strerror(-r));
+}
+
+void saved_unprepare(struct machine *m)
+{
+	_cleanup_close_ int dir = store_open_dir(m);
+
+	if (dir >= 0)
+		remove_new(dir);
+}
+
+/* What is prepared takes the place of what there is. Takes @memory. */
+static int replace(struct machine *m, int dir, struct memory_map *memory, bool layers,
+		   struct err *err)
+{
+	int r = saved_drop(m, err);
+
+	if (r == 0) {
+		r = take_places(dir, layers);
+		if (r < 0)
+			err_set(err, r, "cannot save: %s", strerror(-r));
+	}
 	if (r < 0) {
 		saved_forget(dir);
+		free(memory);
 		return r;
 	}
 	memory_map_get(m->model, memory);
@@ -462,21 +495,21 @@ static int make(struct machine *m, int dir, int state, struct memory_map *memory
 	return 0;
 }
 
-int saved_make(struct machine *m, int state, const struct memory_map *memory,
-	       const struct layer_set *layers, const char *reason, struct err *err)
+int saved_finish(struct machine *m, const struct memory_map *memory, const struct layer_set *layers,
+		 const char *reason, struct err *err)
 {
 	_cleanup_close_ int dir = store_open_dir(m);
-	_cleanup_free_ struct memory_map *copy = malloc(sizeof(*copy));
+	struct memory_map *copy = malloc(sizeof(*copy));
 	struct err later = ERR_INIT;
 	int r;
 
-	if (dir < 0 || !copy)
+	if (dir < 0 || !copy) {
+		free(copy);
 		return err_set(err, dir < 0 ? dir : -ENOMEM, "cannot save: %s",
 			       strerror(dir < 0 ? -dir : ENOMEM));
+	}
 	*copy = *memory;
-	r = saved_drop(m, err);
-	if (r == 0)
-		r = make(m, dir, state, copy, layers, err);
+	r = replace(m, dir, copy, layers, err);
 	pthread_mutex_lock(&m->lock);
 	m->saved = r == 0;
 	if (r == 0)
@@ -484,12 +517,19 @@ int saved_make(struct machine *m, int state, const struct memory_map *memory,
 	else if (m->state == MACHINE_SAVED)
 		machine_set_state(m, MACHINE_STOPPED, reason);
 	pthread_mutex_unlock(&m->lock);
-	if (r < 0)
-		return r;
-	take_ptr(copy);
-	if (layers && settle_layers(m, dir, &later) < 0)
+	if (r == 0 && layers && settle_layers(m, dir, &later) < 0) {
 		log_warn("%s", later.text); /* who starts it tries again */
-	return 0;
+		keep_layers(m, dir);
+	}
+	return r;
+}
+
+int saved_make(struct machine *m, int state, const struct memory_map *memory,
+	       const struct layer_set *layers, const char *reason, struct err *err)
+{
+	int r = saved_prepare(m, state, memory, layers, err);
+
+	return r < 0 ? r : saved_finish(m, memory, layers, reason, err);
 }
 
 /* --- the definition, meanwhile --------------------------------------------------------------

@@ -133,6 +133,8 @@ int snapshot_parent_replace(struct machine *m, const char *from, const char *to,
 /* --- snapshot_restore.c ------------------------------------------------------------------------
  */
 
+/* Whether a machine of that definition can go on from it: -EBUSY with words. */
+int snapshot_fits(struct snapshot *s, const struct definition *now, struct err *err);
 /* The machine's op is held. @s: used. */
 int snapshot_restore(struct snapshot *s, struct job *job, struct cancel *cancel, struct err *err);
 

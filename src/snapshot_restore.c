@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: ISC
+/*
+ * Going back to a snapshot, in place.
+ *
+ * New, empty layers are made over the snapshot's chains, and all that needs room is written,
+ * while the guest still runs. Then its VMM ends, and in one step the machine has those layers
+ * and, where the snapshot has memory, is saved at that point (saved_finish()); from there it is
+ * started as any saved machine is. Who kills the daemon in between finds the machine as it
+ * was, without its guest, or saved at the snapshot.
+ */
+#define LOG_MODULE "snapshot"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "disk.h"
+#include "resume.h"
+#include "save.h"
+#include "snapshot_int.h"
+#include "util/cleanup.h"
+
+struct restore {
+	struct snapshot *s;
+	struct machine *m;
+	struct layer_set layers; /* what the machine is to have */
+	char (*made)[ID_TEXT];	 /* those of them that are new; a reference each */
+	size_t n_made;
+	struct cancel *cancel;
+	struct err *err;
+};
+
+/* --- does it fit? ----------------------------------------------------------------------------
+ */
+
+static int differs(struct err *err, const char *what)
+{
+	return err_set(err, -EBUSY, "the machine is another than it was then: %s", what);
+}
+
+static int differs_number(struct err *err, const char *what, uint64_t then, uint64_t now)
+{
+	return err_set(err, -EBUSY, "the machine is another than it was then: %s was %llu, is %llu",
+		       what, (unsigned long long)then, (unsigned long long)now);
+}
+
+static int differs_disk(struct err *err, const char *disk, const char *how)
+{
+	return err_set(err, -EBUSY, "the machine is another than it was then: disk %s %s", disk,
+		       how);
+}
+
+static int disk_fits(const struct disk *then, const struct disk *now, struct err *err)
+{
+	if (!now)
+		return differs_disk(err, then->name, "is missing");
+	if (strcmp(then->values.source, now->values.source) != 0)
+		return differs_disk(err, then->name, "has another source");
+	if (then->values.format != now->values.format)
+		return differs_disk(err, then->name, "has another format");
+	if (then->values.readonly != now->values.readonly)
+		return differs_disk(err, then->name,
+				    then->values.readonly ? "was read-only" : "is read-only");
+	return 0;
+}
+
+int snapshot_fits(struct snapshot *s, const struct definition *now, struct err *err)
+{
+	const struct definition *then = s->def;
+	int r = 0;
+
+	if (s->memory && then->values.cpus != now->values.cpus)
+		return differs_number(err, "cpus", then->values.cpus, now->values.cpus);
+	if (s->memory && then->values.memory != now->values.memory)
+		return differs_number(err, "memory", then->values.memory, now->values.memory);
+	if (s->memory && then->values.hugepages != now->values.hugepages)
+		return differs(err, "hugepages");
+	for (size_t i = 0; r == 0 && i < then->n_disks; i++)
+		r = disk_fits(&then->disks[i], definition_disk(now, then->disks[i].name), err);
+	for (size_t i = 0; r == 0 && i < now->n_disks; i++)
+		if (!definition_disk(then, now->disks[i].name))
+			r = differs_disk(err, now->disks[i].name, "was not there");
+	return r;
+}
+
+static int look(struct restore *r)
+{
+	_cleanup_definition_ struct definition *now = machine_definition(r->m);
+	bool damaged;
+
+	pthread_mutex_lock(&r->m->lock);
+	damaged = r->m->damaged;
+	pthread_mutex_unlock(&r->m->lock);
+	if (damaged)
+		return err_set(r->err, -EINVAL, "its definition is damaged: replace config");
+	return snapshot_fits(r->s, now, r->err);
+}
+
+/* --- layers ----------------------------------------------------------------------------------
+ */
+
+/* The new one becomes the top. */
+static int put_over(struct restore *r, struct disk_layers *disk)
+{
+	struct layer_chain *chain = &disk->chain;
+	_cleanup_close_ int fd = -1;
+	int e;
+
+	if (chain->n >= LAYERS_MAX)
+		return err_set(r->err, -ENOSPC, "disk %s has %d layers already", disk->name,
+			       LAYERS_MAX);
+	e = layer_make_over(r->m->model, disk, disk->bytes, r->made[r->n_made], &fd, r->err);
+	if (e < 0)
+		return e;
+	memmove(chain->ids[1], chain->ids[0], chain->n * sizeof(chain->ids[0]));
+	strcpy(chain->ids[0], r->made[r->n_made++]);
+	chain->n++;
+	return 0;
+}
+
+static int make_layers(struct restore *r)
+{
+	int e = layer_set_copy(&r->layers, &r->s->layers);
+
+	if (e == 0)
+		r->made = calloc(r->layers.n + 1, sizeof(*r->made));
+	if (e < 0 || !r->made)
+		return err_set(r->err, -ENOMEM, "out of memory");
+	free(r->layers.parent);
+	r->layers.parent = strdup(r->s->id);
+	for (size_t i = 0; e == 0 && i < r->layers.n; i++) {
+		const struct disk *disk = definition_disk(r->s->def, r->layers.disks[i].name);
+
+		if (disk && !disk->values.readonly)
+			e = put_over(r, &r->layers.disks[i]);
+	}
+	return e;
+}
+
+/* --- the steps -------------------------------------------------------------------------------
+ */
+
+static int prepare_saved(struct restore *r)
+{
+	_cleanup_close_ int dir = snapshot_dir(r->s), state = -1;
+
+	if (dir >= 0)
+		state = openat(dir, "state", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (state < 0)
+		return err_set(r->err, dir < 0 ? dir : -errno, "the snapshot's state: %s",
+			       strerror(dir < 0 ? -dir : errno));
+	return saved_prepare(r->m, state, r->s->memory, &r->layers, r->err);
+}
+
+/* A disk-only snapshot: the machine stands still with those disks. */
+static int go_back_to_disks(struct restore *r)
+{
+	int e = saved_drop(r->m, r->err);
+
+	if (e < 0)
+		return e;
+	pthread_mutex_lock(&r->m->lock);
+	r->m->saved = false;
+	if (r->m->state == MACHINE_SAVED)
+		machine_set_state(r->m, MACHINE_STOPPED, "restore");
+	pthread_mutex_unlock(&r->m->lock);
+	return machine_layers_set(r->m, &r->layers, r->err);
+}
+
+static int go_back(struct restore *r)
+{
+	int e = r->s->memory ? prepare_saved(r) : 0;
+
+	if (e < 0)
+		return e;
+	if (cancel_requested(r->cancel))
+		e = err_set(r->err, -ECANCELED, "ended before anything was changed");
+	if (e == 0)
+		e = machine_end_vmm(r->m, "restore", r->err);
+	if (e < 0) {
+		if (r->s->memory)
+			saved_unprepare(r->m);
+		return e;
+	}
+	return r->s->memory ? saved_finish(r->m, r->s->memory, &r->layers, "restore", r->err)
+			    : go_back_to_disks(r);
+}
+
+static void show_disks(struct restore *r)
+{
+	for (size_t i = 0; i < r->layers.n; i++) {
+		disk_size_note(r->m, r->layers.disks[i].name, r->layers.disks[i].bytes);
+		LOCK_SCOPE(&r->m->lock);
+		machine_touch(r->m, ASPECT_DISK_CONTENT, r->layers.disks[i].name);
+	}
+}
+
+int snapshot_restore(struct snapshot *s, struct job *job, struct cancel *cancel, struct err *err)
+{
+	struct restore r = {.s = s, .m = s->m, .cancel = cancel, .err = err};
+	int e = look(&r);
+
+	(void)job;
+	if (e == 0)
+		e = make_layers(&r);
+	if (e == 0)
+		e = go_back(&r);
+	if (e == 0)
+		show_disks(&r);
+	for (size_t i = 0; i < r.n_made; i++)
+		layer_put(s->m->model, LAYER_DISK, r.made[i]); /* the machine has them now */
+	if (e == 0 && s->memory) {
+		e = machine_start(s->m, NULL, cancel, err);
+		if (e < 0)
+			err_prefix(err, "it is saved at the snapshot");
+	}
+	if (r.n_made)
+		layers_tidy(s->m);
+	snapshots_tell_sizes(s->m);
+	layer_set_free(&r.layers);
+	free(r.made);
+	return e;
+}

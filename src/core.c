@@ -21,6 +21,8 @@
 #include <sys/user.h>
 #include <unistd.h>
 
+#include "content_int.h"
+#include "core.h"
 #include "core_pages.h"
 #include "model_int.h"
 #include "util/cleanup.h"
@@ -49,8 +51,7 @@ struct qemu_state {
 };
 
 struct machine_core {
-	int memory;
-	struct core_ram ram;
+	struct core_ram ram; /* its content is the core's */
 	uint8_t *header;
 	size_t header_size, used;
 	uint64_t size;
@@ -72,8 +73,8 @@ static size_t header_size(unsigned cpus)
 	       PAGE;
 }
 
-/* How a memfd of that size is divided. */
-static struct core_ram ram_of(int memory, uint64_t size)
+/* How memory is divided whose last byte is before @size. */
+static struct core_ram ram_of(struct content *memory, uint64_t size)
 {
 	struct core_ram ram = {.memory = memory, .low = size < LOW_RAM_END ? size : LOW_RAM_END};
 
@@ -199,17 +200,14 @@ static void add_vcpu(struct machine_core *core, unsigned vcpu, const struct vmm_
 }
 
 /* A debugger compares the program's name with that of the file it is given: the kernel's. */
-static void add_process(struct machine_core *core, struct machine *m)
+static void add_process(struct machine_core *core, const char *path, const char *name)
 {
-	_cleanup_definition_ struct definition *def = machine_definition(m);
-	const char *slash = strrchr(def->values.kernel, '/');
-	const char *kernel = slash ? slash + 1 : def->values.kernel;
+	const char *slash = strrchr(path, '/');
+	const char *kernel = slash ? slash + 1 : path;
 	struct elf_prpsinfo info = {.pr_sname = 'R', .pr_pid = 1};
-	char name[MACHINE_NAME_MAX + 1];
 
 	if (strncmp(kernel, "vmlinuz", 7) == 0 || strncmp(kernel, "bzImage", 7) == 0)
 		kernel = "vmlinux"; /* what is in them */
-	machine_name(m, name);
 	snprintf(info.pr_fname, sizeof(info.pr_fname), "%.15s", kernel);
 	snprintf(info.pr_psargs, sizeof(info.pr_psargs), "%.15s (machine %.48s)", kernel, name);
 	memcpy(add_note(core, "CORE", NT_PRPSINFO, sizeof(info)), &info, sizeof(info));
@@ -270,28 +268,45 @@ static const struct vmm_vcpu_state *best_vcpu(const struct vmm_vcpu_state *state
 	return &states[0];
 }
 
-static int fill(struct machine_core *core, struct machine *m, struct vmm *vmm, unsigned cpus,
-		struct err *err)
+static void fill(struct machine_core *core, const struct core_params *p)
 {
-	_cleanup_free_ struct vmm_vcpu_state *states = calloc(cpus, sizeof(*states));
 	struct core_run runs[CORE_RUNS_MAX];
 	size_t notes = sizeof(Elf64_Ehdr) + CORE_SEGMENTS * sizeof(Elf64_Phdr), n_runs;
 
-	if (!states)
-		return err_set(err, -ENOMEM, "out of memory");
 	core->used = notes;
-	add_process(core, m);
-	for (unsigned i = 0; i < cpus; i++) {
-		int r = vcpu_get(vmm, i, &states[i], VMM_QUERY_MS, err);
-
-		if (r < 0) {
-			err_prefix(err, "vcpu %u", i);
-			return r;
-		}
-		add_vcpu(core, i, &states[i]);
-	}
-	n_runs = core_pages_walk(&core->ram, best_vcpu(states, cpus), runs);
+	add_process(core, p->kernel, p->name);
+	for (unsigned i = 0; i < p->cpus; i++)
+		add_vcpu(core, i, &p->states[i]);
+	n_runs = core_pages_walk(&core->ram, best_vcpu(p->states, p->cpus), runs);
 	fill_header(core, notes, runs, n_runs);
+}
+
+/* --- core.h ------------------------------------------------------------------------------------
+ */
+
+uint64_t core_size(uint64_t memory_bytes, unsigned cpus)
+{
+	struct core_ram ram = ram_of(NULL, memory_bytes);
+
+	return memory_bytes && cpus ? header_size(cpus) + ram.low + ram.high : 0;
+}
+
+int core_make(const struct core_params *p, struct machine_core **out, struct err *err)
+{
+	struct machine_core *core = calloc(1, sizeof(*core));
+
+	if (core)
+		core->header = calloc(1, header_size(p->cpus));
+	if (!core || !core->header) {
+		content_close(p->memory);
+		free(core);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	core->ram = ram_of(p->memory, content_size(p->memory));
+	core->header_size = header_size(p->cpus);
+	core->size = core->header_size + core->ram.low + core->ram.high;
+	fill(core, p);
+	*out = core;
 	return 0;
 }
 
@@ -300,42 +315,47 @@ static int fill(struct machine_core *core, struct machine *m, struct vmm *vmm, u
 
 uint64_t machine_core_size(struct machine *m)
 {
-	unsigned cpus = machine_vcpu_count(m);
-	uint64_t size = machine_memory_size(m);
-	struct core_ram ram = ram_of(-1, size);
+	return core_size(machine_memory_size(m), machine_vcpu_count(m));
+}
 
-	return size && cpus ? header_size(cpus) + ram.low + ram.high : 0;
+static int get_vcpus(struct vmm *vmm, struct vmm_vcpu_state *states, unsigned cpus, struct err *err)
+{
+	for (unsigned i = 0; i < cpus; i++) {
+		int r = vcpu_get(vmm, i, &states[i], VMM_QUERY_MS, err);
+
+		if (r < 0) {
+			err_prefix(err, "vcpu %u", i);
+			return r;
+		}
+	}
+	return 0;
 }
 
 int machine_core_open(struct machine *m, struct machine_core **out, struct err *err)
 {
 	_cleanup_vmm_ struct vmm *vmm = machine_vmm(m);
+	_cleanup_definition_ struct definition *def = machine_definition(m);
 	unsigned cpus = machine_vcpu_count(m);
-	struct machine_core *core;
-	int r;
+	_cleanup_free_ struct vmm_vcpu_state *states = calloc(cpus + 1, sizeof(*states));
+	char name[MACHINE_NAME_MAX + 1];
+	struct core_params p = {
+	    .states = states, .cpus = cpus, .kernel = def->values.kernel, .name = name};
+	int r, fd;
 
 	if (!vmm || !cpus)
 		return err_set(err, -ENODEV, "the machine does not run");
-	core = calloc(1, sizeof(*core));
-	if (!core)
+	if (!states)
 		return err_set(err, -ENOMEM, "out of memory");
-	core->memory = vmm_memory_fd(vmm);
-	core->ram = ram_of(core->memory, memory_size(core->memory));
-	core->header_size = header_size(cpus);
-	core->size = core->header_size + core->ram.low + core->ram.high;
-	core->header = calloc(1, core->header_size);
-	if (core->memory < 0)
-		r = err_set(err, -ENODEV, "the machine's memory is not there");
-	else if (!core->header)
-		r = err_set(err, -ENOMEM, "out of memory");
-	else
-		r = fill(core, m, vmm, cpus, err);
-	if (r < 0) {
-		machine_core_close(core);
+	machine_name(m, name);
+	r = get_vcpus(vmm, states, cpus, err);
+	if (r < 0)
 		return r;
-	}
-	*out = core;
-	return 0;
+	fd = vmm_memory_fd(vmm);
+	if (fd < 0)
+		return err_set(err, -ENODEV, "the machine's memory is not there");
+	r = content_fd_open(&p.memory, fd);
+	return r < 0 ? err_set(err, r, "the machine's memory: %s", strerror(-r))
+		     : core_make(&p, out, err);
 }
 
 /* From an offset in RAM as the core has it to one in the memfd, and how far that goes on. */
@@ -364,13 +384,11 @@ ssize_t machine_core_read(struct machine_core *core, void *buf, size_t len, uint
 	while (done < len) {
 		uint64_t left,
 		    at = ram_offset(&core->ram, offset + done - core->header_size, &left);
-		ssize_t n = pread(core->memory, (char *)buf + done,
-				  left < len - done ? left : len - done, (off_t)at);
+		ssize_t n = content_read(core->ram.memory, (char *)buf + done,
+					 left < len - done ? left : len - done, at);
 
-		if (n < 0 && errno == EINTR)
-			continue;
 		if (n < 0)
-			return done ? (ssize_t)done : -errno;
+			return done ? (ssize_t)done : n;
 		if (n == 0)
 			break;
 		done += (size_t)n;
@@ -380,9 +398,10 @@ ssize_t machine_core_read(struct machine_core *core, void *buf, size_t len, uint
 
 /* Within one of the two parts of RAM, of @len bytes at @gpa: the next, or @len where there is none.
  */
-static uint64_t seek_part(int memory, uint64_t gpa, uint64_t len, uint64_t at, int whence)
+static uint64_t seek_part(struct content *memory, uint64_t gpa, uint64_t len, uint64_t at,
+			  int whence)
 {
-	off_t found = lseek(memory, (off_t)(gpa + at), whence);
+	int64_t found = content_seek(memory, (int64_t)(gpa + at), whence);
 
 	if (found < 0 || (uint64_t)found > gpa + len)
 		return len;
@@ -405,12 +424,12 @@ int64_t machine_core_seek(struct machine_core *core, int64_t offset, int whence)
 	}
 	at -= core->header_size;
 	if (at < ram->low) {
-		at = seek_part(core->memory, 0, ram->low, at, whence);
+		at = seek_part(ram->memory, 0, ram->low, at, whence);
 		if (at < ram->low)
 			return (int64_t)(core->header_size + at);
 	}
 	if (ram->high)
-		at = ram->low + seek_part(core->memory, HIGH_RAM, ram->high, at - ram->low, whence);
+		at = ram->low + seek_part(ram->memory, HIGH_RAM, ram->high, at - ram->low, whence);
 	if (whence == SEEK_DATA && at >= ram->low + ram->high)
 		return -ENXIO;
 	return (int64_t)(core->header_size + at);
@@ -420,8 +439,7 @@ void machine_core_close(struct machine_core *core)
 {
 	if (!core)
 		return;
-	if (core->memory >= 0)
-		close(core->memory);
+	content_close(core->ram.memory);
 	free(core->header);
 	free(core);
 }

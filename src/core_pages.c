@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "content.h"
 #include "core_pages.h"
-#include "util/file.h"
 
 #define CR0_PG	     (1ull << 31)
 #define CR4_LA57     (1ull << 12)
@@ -90,7 +90,8 @@ static bool read_table(struct walk *w, uint64_t paddr, uint64_t table[ENTRIES])
 	if (!w->tables || (!low && !high))
 		return false;
 	w->tables--;
-	return file_pread_all(w->ram->memory, table, sizeof(uint64_t) * ENTRIES, (off_t)paddr) == 0;
+	return content_read(w->ram->memory, table, sizeof(uint64_t) * ENTRIES, paddr) ==
+	       (ssize_t)(sizeof(uint64_t) * ENTRIES);
 }
 
 /* @level 1: entries are pages of 4 KiB. Recursion is as deep as there are levels. */

@@ -10,9 +10,11 @@
 
 #define CORE_RUNS_MAX 61
 
-/* Guest RAM: [0, low) and [4 GiB, 4 GiB + high), at these offsets of the memfd. */
+struct content;
+
+/* Guest RAM: [0, low) and [4 GiB, 4 GiB + high), at these offsets of the content. */
 struct core_ram {
-	int memory;
+	struct content *memory;
 	uint64_t low, high;
 };
 

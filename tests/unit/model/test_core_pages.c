@@ -6,10 +6,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 #include <cmocka.h>
 
+#include "content_int.h"
 #include "core_pages.h"
 
 #define RAM	 (16u << 20)
@@ -19,21 +18,34 @@
 #define TABLE(n) (CR3 + 0x1000ull * (n))
 
 struct fixture {
+	struct content memory; /* first */
 	struct core_ram ram;
 	uint8_t *mem;
 	struct vmm_vcpu_state vcpu;
 	struct core_run runs[CORE_RUNS_MAX];
 };
 
+static ssize_t read_ram(struct content *content, void *buf, size_t len, uint64_t offset)
+{
+	struct fixture *f = (struct fixture *)content;
+
+	assert_true(offset < RAM && len <= RAM - offset);
+	memcpy(buf, f->mem + offset, len);
+	return (ssize_t)len;
+}
+
+static const struct content_ops ram_ops = {.read = read_ram};
+
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
-	f->ram.memory = memfd_create("ram", MFD_CLOEXEC);
+	f->memory.ops = &ram_ops;
+	f->ram.memory = &f->memory;
 	f->ram.low = RAM;
-	if (ftruncate(f->ram.memory, RAM) < 0)
+	f->mem = calloc(1, RAM);
+	if (!f->mem)
 		return -1;
-	f->mem = mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_SHARED, f->ram.memory, 0);
 	f->vcpu = (struct vmm_vcpu_state){.cr0 = 1ull << 31 | 1, .cr3 = CR3, .efer = 1 << 10};
 	*state = f;
 	return 0;
@@ -43,8 +55,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	munmap(f->mem, RAM);
-	close(f->ram.memory);
+	free(f->mem);
 	free(f);
 	return 0;
 }

@@ -180,6 +180,24 @@ int image_commit(const char *path, const struct image_opener *opener, const stru
 		 struct err *err);
 
 /*
+ * The same for open files, while others may read the chain. @chain: the image whose contents go
+ * down, the one that takes them (opened for writing), and all that is below that, of which
+ * @bottom is the last where it is no file (NULL: none). Takes both, also on error. No name is
+ * looked at, no lock is taken.
+ *
+ * Whoever reads through both images, having opened them at whatever time, reads the same at
+ * any moment, crashes included: nothing changes in the lower image but what the upper one hides,
+ * it gets the upper one's size, and no cluster that it had in use gets another use. That is so
+ * until @ready (NULL: nobody reads) has returned 0: it is called once all is on stable storage,
+ * and sees to it that nobody knows the lower image as it was any more (VMM_DISK_REBASE). What was
+ * overwritten is free then; should @ready fail, or the process end before, it is lost as space
+ * until a check finds it.
+ */
+int image_commit_fds(struct image_chain *chain, struct block *bottom,
+		     int (*ready)(void *arg, struct err *err), void *arg,
+		     const struct image_job *job, struct err *err);
+
+/*
  * Has a qcow2 image stand over another backing file (@backing NULL: none). Safe:
  * what would read differently is copied into the image first. @unsafe only
  * changes the names.

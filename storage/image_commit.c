@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "storage/image.h"
 #include "storage/qcow2_int.h"
@@ -23,6 +24,11 @@ static int check_job(const struct image_job *job, uint64_t done, uint64_t total)
 
 /* --- commit ------------------------------------------------------------------------------- */
 
+static bool is_zero(const uint8_t *p, uint64_t bytes)
+{
+	return !p[0] && !memcmp(p, p + 1, bytes - 1);
+}
+
 static int commit_extent(struct block_queue *queue, struct block *base, struct block *top,
 			 uint64_t offset, const struct block_extent *e, uint8_t *buf)
 {
@@ -33,7 +39,10 @@ static int commit_extent(struct block_queue *queue, struct block *base, struct b
 	if (e->zero)
 		return block_zero(queue, base, offset, e->bytes, BLOCK_UNMAP);
 	r = block_pread(queue, top, buf, e->bytes, offset);
-	return r ? r : block_pwrite(queue, base, buf, e->bytes, offset);
+	if (r < 0)
+		return r;
+	return is_zero(buf, e->bytes) ? block_zero(queue, base, offset, e->bytes, BLOCK_UNMAP)
+				      : block_pwrite(queue, base, buf, e->bytes, offset);
 }
 
 static int commit_all(struct block *base, struct block *top, const struct image_job *job)
@@ -101,6 +110,121 @@ int image_commit(const char *path, const struct image_opener *opener, const stru
 		if (r < 0)
 			err_set(err, r, "cannot commit %s: %s", path, err_name(r));
 	}
+	block_close(top);
+	block_close(base);
+	return r;
+}
+
+/* --- commit, of open files ---------------------------------------------------------------- */
+
+static bool same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+	       x.st_ino == y.st_ino;
+}
+
+static int check_chain(const struct image_chain *chain, struct err *err)
+{
+	if (chain->n < 2 || chain->layers[0].format != IMAGE_QCOW2)
+		return err_set(err, -EINVAL, "there is nothing to commit, or nothing to take it");
+	for (unsigned i = 1; i < chain->n; i++)
+		if (same_file(chain->layers[0].fd, chain->layers[i].fd))
+			return err_set(err, -ELOOP, "the image is below itself");
+	return 0;
+}
+
+/* The first layer by itself, and all others as one. */
+static int open_both(struct block **top, struct block **base, struct image_chain *chain,
+		     struct block *bottom, struct err *err)
+{
+	_cleanup_free_ struct image_chain *first = calloc(1, sizeof(*first));
+	int r = first ? check_chain(chain, err) : err_set(err, -ENOMEM, "out of memory");
+
+	if (r < 0) {
+		image_chain_close(chain);
+		block_close(bottom);
+		return r;
+	}
+	first->layers[first->n++] = chain->layers[0];
+	memmove(&chain->layers[0], &chain->layers[1], --chain->n * sizeof(chain->layers[0]));
+	r = image_chain_open_over(base, chain, bottom, NULL, 0, err);
+	if (r < 0)
+		image_chain_close(first);
+	return r ? r : image_chain_open(top, first, IMAGE_READONLY | IMAGE_NO_BACKING, err);
+}
+
+/* A disk that shrank over @base shrinks it, too, but for what is no whole sector. */
+static int take_size(struct block *base, struct block *top, bool before, struct err *err)
+{
+	uint64_t has = block_size(base), wants = block_size(top);
+
+	if (before ? has >= wants : has / 512 * 512 <= wants)
+		return 0;
+	return block_resize(base, wants, err);
+}
+
+static int commit_held(struct block *base, struct block *top, const struct image_job *job,
+		       struct err *err)
+{
+	int r = take_size(base, top, true, err);
+
+	if (r < 0)
+		return r;
+	r = commit_all(base, top, job);
+	if (r < 0)
+		return err_set(err, r, "cannot commit: %s", err_name(r));
+	return take_size(base, top, false, err);
+}
+
+static void hold_freed(struct block *block, bool hold)
+{
+	struct qcow2 *q = qcow2_from_block(block);
+
+	if (!q)
+		return;
+	LOCK_SCOPE(&q->meta);
+	q->hold_freed = hold;
+}
+
+/* Everything of @base is on stable storage, and asks for no repair. */
+static int settle(struct block *base, struct err *err)
+{
+	struct qcow2 *q = qcow2_from_block(base);
+	struct block_queue *queue;
+	int r;
+
+	if (q) {
+		LOCK_SCOPE(&q->meta);
+		r = qcow2_write_back(q);
+	} else {
+		r = block_queue_new_sync(&queue, NULL);
+		if (r == 0) {
+			r = block_flush(queue, base);
+			block_queue_free(queue);
+		}
+	}
+	return r < 0 ? err_set(err, r, "cannot commit: %s", err_name(r)) : 0;
+}
+
+int image_commit_fds(struct image_chain *chain, struct block *bottom,
+		     int (*ready)(void *arg, struct err *err), void *arg,
+		     const struct image_job *job, struct err *err)
+{
+	struct block *top = NULL, *base = NULL;
+	int r = open_both(&top, &base, chain, bottom, err);
+
+	if (r == 0) {
+		hold_freed(base, true);
+		r = commit_held(base, top, job, err);
+	}
+	if (r == 0)
+		r = settle(base, err);
+	if (r == 0 && ready)
+		r = ready(arg, err);
+	if (r == 0)
+		hold_freed(base, false);
 	block_close(top);
 	block_close(base);
 	return r;

@@ -160,6 +160,7 @@ struct qcow2 {
 	uint64_t fresh_from;  /* bytes of the file from here on were never written: they read 0 */
 	uint64_t packed_next; /* where the next compressed cluster may start; 0: anywhere new */
 	struct freed_list freed[2];    /* of this generation, of the one before */
+	bool hold_freed;	       /* with meta: none is counted down: others may read them */
 	bool lazy;		       /* counts may be late on disk: see qcow2_counts_first() */
 	bool unsynced;		       /* written since the last sync of the file */
 	bool broken;		       /* damage was met: no more writing */

@@ -563,7 +563,7 @@ int qcow2_free_clusters(struct qcow2 *q, uint64_t offset, uint64_t n, bool disca
 	    (q->packed_next - 1) >> q->cluster_bits >= offset >> q->cluster_bits &&
 	    (q->packed_next - 1) >> q->cluster_bits < (offset >> q->cluster_bits) + n)
 		q->packed_next = 0;
-	if (!r && q->freed[0].n >= FREED_MAX)
+	if (!r && q->freed[0].n >= FREED_MAX && !q->hold_freed)
 		r = qcow2_flush(q);
 	return r;
 }
@@ -620,7 +620,7 @@ int qcow2_apply_freed(struct qcow2 *q, bool all)
 	bool old_over, new_over;
 	int r;
 
-	if (!q->freed[0].n && !q->freed[1].n)
+	if (q->hold_freed || (!q->freed[0].n && !q->freed[1].n))
 		return 0;
 	pthread_mutex_lock(&q->lock);
 	old_over = all || !q->in_flight[!q->generation];

@@ -31,7 +31,7 @@ override BUILD := $(abspath $(BUILD))
 
 Q        := $(if $(V),,@)
 
-DAEMON_PKGS := fuse3 libconfig liburing libzstd zlib
+DAEMON_PKGS := fuse3 libconfig liburing libzstd zlib libmnl
 VMM_PKGS    := libzstd liblzma liblz4 zlib liburing
 NBD_PKGS    := libnbd
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 build='gcc make pkg-config libc6-dev libfuse3-dev fuse3 libconfig-dev libzstd-dev liblzma-dev
-	liblz4-dev zlib1g-dev liburing-dev libnbd-dev'
+	liblz4-dev zlib1g-dev liburing-dev libnbd-dev libmnl-dev'
 check='libcmocka-dev clang libclang-rt-14-dev llvm cppcheck clang-format gdb python3 zsh vim-tiny
 	inotify-tools sshfs openssh-server openssh-client rsync acpica-tools attr acl xz-utils zstd lz4
 	procps psmisc util-linux iproute2 iputils-ping tcpdump qemu-utils e2fsprogs binutils nbdkit libnbd-bin gnutls-bin'

@@ -1,221 +1,22 @@
 // SPDX-License-Identifier: ISC
 /*
- * `start`: everything that may be refused is opened first, with the rights of
- * the machine's owner; then a VMM is made and given what was opened. Until its
+ * Starting a machine, and ending its VMM: everything that may be refused is opened first
+ * (start_open.c); then a VMM is made and told (start_tell.c). Until its
  * vcpus run, any failure takes back all that was done. All that it waits for is ended by a
  * token of its own, which the caller's and `kill` request.
  */
 #define LOG_MODULE "start"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "command.h"
-#include "console.h"
-#include "disk.h"
-#include "host.h"
-#include "paths.h"
-#include "save.h"
+#include "start_int.h"
 #include "util/cleanup.h"
 #include "util/log.h"
-#include "util/rights.h"
-#include "vmm.h"
 
-#define NOBODY	 65534 /* whom the guests of root run as */
 #define ALONE_MS 200   /* for a VMM that hung up to be gone */
-#define END_MS	 10000 /* for one that was killed */
-
-struct start {
-	struct machine *m;
-	struct definition *def;
-	struct machine_access access;
-	struct cancel *cancel;
-	struct err *err;
-	int kvm, kernel, initrd, console, pty;
-	struct saved_opened saved;		  /* it goes on from it; not open: it boots */
-	struct disk_opened *disks[VMM_DISKS_MAX]; /* as in def; NULL: no medium */
-	char tty[64];
-	struct vmm *vmm;
-};
-
-/* --- opening --------------------------------------------------------------------------------- */
-
-static int open_disk(struct start *s, struct disk_asks *asks, unsigned i)
-{
-	const struct disk *d = &s->def->disks[i];
-	int r;
-
-	if (!*d->values.source)
-		return 0; /* no medium: not there */
-	asks->n_before = i;
-	r = disk_open_source(s->m, d, asks, &s->disks[i], s->err);
-	return r < 0 ? err_prefix(s->err, "disk %s", d->name), r : 0;
-}
-
-static int open_file(struct start *s, const struct rights *rights, const char *key,
-		     const char *path, int *fd)
-{
-	struct opener_request rq = {.rights = *rights, .path = path, .cancel = s->cancel};
-
-	*fd = opener_file(s->m->model->opener, &rq, O_RDONLY, false, s->err);
-	if (*fd < 0)
-		err_prefix(s->err, "%s", key);
-	return *fd < 0 ? *fd : 0;
-}
-
-static int open_all(struct start *s)
-{
-	const struct machine_values *v = &s->def->values;
-	_cleanup_rights_ struct rights rights = {0};
-	struct disk_asks asks = {.cancel = s->cancel, .before = s->disks};
-	int r;
-
-	if (!*v->kernel)
-		return err_set(s->err, -EINVAL, "no kernel is set");
-	r = s->m->saved ? saved_open(s->m, &s->saved, s->err) : 0;
-	if (r < 0)
-		return r;
-	s->kvm = host_kvm_open(s->err);
-	if (s->kvm < 0)
-		return s->kvm;
-	r = machine_owner_rights(s->m, &rights);
-	if (r < 0)
-		return err_set(s->err, r, "out of memory");
-	asks.owner = rights;
-	r = open_file(s, &rights, "kernel", v->kernel, &s->kernel);
-	if (r == 0 && *v->initrd)
-		r = open_file(s, &rights, "initrd", v->initrd, &s->initrd);
-	for (unsigned i = 0; r == 0 && i < s->def->n_disks; i++)
-		r = open_disk(s, &asks, i);
-	if (r < 0)
-		return r;
-	s->console = console_open_log(s->m);
-	if (s->console < 0)
-		return err_set(s->err, s->console, "console: %s", strerror(-s->console));
-	s->pty = console_open_pty(&s->access, s->tty, sizeof(s->tty));
-	return s->pty < 0 ? err_set(s->err, s->pty, "no pty: %s", strerror(-s->pty)) : 0;
-}
-
-static void close_all(struct start *s)
-{
-	int *fds[] = {&s->kvm, &s->kernel, &s->initrd, &s->console, &s->pty};
-
-	for (size_t i = 0; i < nitems(fds); i++)
-		if (*fds[i] >= 0)
-			close(take_fd(fds[i]));
-	saved_close(&s->saved);
-	for (size_t i = 0; i < nitems(s->disks); i++)
-		disk_opened_free(s->disks[i]);
-	definition_put(s->def);
-	vmm_put(s->vmm);
-}
-
-/* --- telling the VMM ----------------------------------------------------------------------------
- */
-
-static int tell(struct start *s, enum vmm_msg_type type, const void *data, size_t len,
-		const int *fds, size_t n_fds)
-{
-	struct vmm_request rq = {.type = type,
-				 .data = data,
-				 .len = len,
-				 .fds = fds,
-				 .n_fds = n_fds,
-				 .timeout_ms = VMM_LOAD_MS,
-				 .cancel = s->cancel};
-
-	return vmm_call(s->vmm, &rq, NULL, s->err);
-}
-
-static void id_bytes(const char *text, uint8_t id[16])
-{
-	for (int i = 0; i < 16 && *text; i++, text += 2) {
-		unsigned byte = 0;
-
-		if (*text == '-')
-			text++;
-		sscanf(text, "%2x", &byte);
-		id[i] = (uint8_t)byte;
-	}
-}
-
-static int tell_config(struct start *s)
-{
-	const struct machine_values *v = &s->def->values;
-	struct vmm_config config = {
-	    .cpus = (uint32_t)v->cpus,
-	    .hugepages = (uint32_t)v->hugepages,
-	    .memory_bytes = v->memory,
-	    .on_reboot = (uint32_t)v->on_reboot,
-	    .on_poweroff = (uint32_t)v->on_poweroff,
-	    .on_crash = (uint32_t)v->on_crash,
-	    .uid = s->access.uid ? s->access.uid : NOBODY,
-	    .gid = s->access.uid && s->access.gid ? s->access.gid : NOBODY,
-	};
-
-	machine_name(s->m, config.name);
-	id_bytes(s->m->id, config.id);
-	return tell(s, VMM_CONFIG, &config, sizeof(config), &s->kvm, 1);
-}
-
-static int tell_disks(struct start *s)
-{
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < s->def->n_disks; i++) {
-		const struct disk *d = &s->def->disks[i];
-
-		if (!s->disks[i])
-			continue;
-		r = vmm_disk_tell(s->vmm, VMM_DISK, d, s->disks[i], s->cancel, NULL, s->err);
-		if (r < 0)
-			err_prefix(s->err, "disk %s", d->name);
-	}
-	return r;
-}
-
-static int tell_memory(struct start *s)
-{
-	const struct memory_map *map = s->saved.memory;
-	size_t extents = map->n_extents * sizeof(*map->extents);
-	_cleanup_free_ char *data = malloc(sizeof(struct vmm_memory) + extents);
-	struct vmm_memory memory = {
-	    .kind = map->kind, .n_extents = map->n_extents, .n_files = map->n_files};
-
-	if (!data)
-		return err_set(s->err, -ENOMEM, "out of memory");
-	memcpy(data, &memory, sizeof(memory));
-	memcpy(data + sizeof(memory), map->extents, extents);
-	return tell(s, VMM_MEMORY, data, sizeof(memory) + extents, s->saved.fds, map->n_files);
-}
-
-static int tell_all(struct start *s)
-{
-	const char *cmdline = s->def->values.cmdline;
-	struct vmm_console con = {.log_limit_bytes = CONSOLE_ALONE_MAX};
-	int console_fds[] = {s->console, s->pty};
-	const struct vmm_load load = {.flags = VMM_LOAD_ONCE};
-	int r = tell_config(s);
-
-	if (r == 0 && s->saved.memory)
-		r = tell_memory(s);
-	if (r == 0)
-		r = tell(s, VMM_KERNEL, NULL, 0, &s->kernel, 1);
-	if (r == 0 && s->initrd >= 0)
-		r = tell(s, VMM_INITRD, NULL, 0, &s->initrd, 1);
-	if (r == 0)
-		r = tell(s, VMM_CMDLINE, cmdline, strlen(cmdline), NULL, 0);
-	if (r == 0)
-		r = tell_disks(s);
-	if (r == 0)
-		r = tell(s, VMM_CONSOLE, &con, sizeof(con), console_fds, 2);
-	if (r == 0 && s->saved.memory)
-		r = tell(s, VMM_LOAD, &load, sizeof(load), &s->saved.state, 1);
-	return r == 0 ? tell(s, VMM_RUN, NULL, 0, NULL, 0) : r;
-}
+#define END_MS	 30000 /* for one that was killed */
 
 /* --- from one state to the other ------------------------------------------------------------- */
 
@@ -260,7 +61,7 @@ static int hand_over(struct start *s)
 		return err_set(s->err, r, "out of memory");
 	vmm_note(vmm);
 	rundir_forget_end(s->m);
-	return tell_all(s);
+	return start_tell(s);
 }
 
 /* Under m->lock: until the VMM's process is gone, or the time is over. */
@@ -350,42 +151,99 @@ static int end_cancellable(struct start *s, struct cancel *callers, int r)
 	return r;
 }
 
-int lifecycle_start(struct model *model, struct machine *m, struct command_call *call,
-		    const struct caller *caller, struct err *err)
+/* --- starting ----------------------------------------------------------------------------------
+ */
+
+/* With the disks and files that it needs open. */
+static int run(struct start *s)
+{
+	enum machine_state before = begin_starting(s);
+	int r = vmm_spawn(s->m, s->resume ? s->resume->hold : NULL, &s->vmm, s->cancel, s->err);
+
+	if (r == 0)
+		r = hand_over(s);
+	return r < 0 ? give_up(s, before, r) : 0;
+}
+
+static int begin(struct start *s, struct saved_opened *saved, struct resume *own)
+{
+	struct machine *m = s->m;
+	bool damaged, is_saved;
+	int r;
+
+	pthread_mutex_lock(&m->lock);
+	s->def = definition_get(m->def);
+	s->access = m->access;
+	damaged = m->damaged;
+	is_saved = m->saved;
+	pthread_mutex_unlock(&m->lock);
+	if (damaged)
+		return err_set(s->err, -EINVAL, "its definition is damaged: replace config");
+	if (s->resume || !is_saved)
+		return 0;
+	r = saved_open(m, saved, s->err);
+	*own = (struct resume){
+	    .state = saved->state, .memory = saved->memory, .memory_fds = saved->fds, .once = true};
+	s->resume = own;
+	return r;
+}
+
+int machine_start(struct machine *m, const struct resume *resume, struct cancel *cancel,
+		  struct err *err)
 {
 	struct start s = {.m = m,
+			  .resume = resume,
 			  .err = err,
 			  .kvm = -1,
 			  .kernel = -1,
 			  .initrd = -1,
 			  .console = -1,
-			  .pty = -1,
-			  .saved = SAVED_NOT_OPEN};
+			  .pty = -1};
+	struct saved_opened saved = SAVED_NOT_OPEN;
 	struct err ignored = ERR_INIT;
-	enum machine_state before;
+	struct resume of_saved;
 	struct cancel own;
-	bool damaged;
 	int r;
 
+	begin_cancellable(&s, &own, cancel);
+	r = begin(&s, &saved, &of_saved);
+	if (r == 0)
+		r = start_open(&s);
+	if (r == 0)
+		r = run(&s);
+	if (r == 0 && s.resume == &of_saved && saved_drop(m, &ignored) < 0)
+		log_warn("%s", ignored.text); /* it is marked as used */
+	start_close(&s);
+	saved_close(&saved);
+	return end_cancellable(&s, cancel, r);
+}
+
+int lifecycle_start(struct model *model, struct machine *m, struct command_call *call,
+		    const struct caller *caller, struct err *err)
+{
 	(void)model, (void)call;
-	begin_cancellable(&s, &own, caller->cancel);
-	pthread_mutex_lock(&m->lock);
-	s.def = definition_get(m->def);
-	s.access = m->access;
-	damaged = m->damaged;
-	pthread_mutex_unlock(&m->lock);
-	r = damaged ? err_set(err, -EINVAL, "its definition is damaged: replace config")
-		    : open_all(&s);
-	if (r == 0) {
-		before = begin_starting(&s);
-		r = vmm_spawn(m, &s.vmm, s.cancel, err);
-		if (r == 0)
-			r = hand_over(&s);
-		if (r < 0)
-			r = give_up(&s, before, r);
-		else if (before == MACHINE_SAVED && saved_drop(m, &ignored) < 0)
-			log_warn("%s", ignored.text); /* it is marked as used */
-	}
-	close_all(&s);
-	return end_cancellable(&s, caller->cancel, r);
+	return machine_start(m, NULL, caller->cancel, err);
+}
+
+/* --- ending ---------------------------------------------------------------------------------- */
+
+int machine_end_vmm(struct machine *m, const char *reason, struct err *err)
+{
+	struct timespec deadline = deadline_in_ms(END_MS);
+	_cleanup_vmm_ struct vmm *vmm = NULL;
+	int r = 0;
+
+	LOCK_SCOPE(&m->lock);
+	if (!m->vmm)
+		return 0;
+	vmm = vmm_get(m->vmm);
+	m->killed = true;
+	m->reason = reason;
+	vmm_kill(vmm);
+	while (r == 0 && m->vmm == vmm)
+		r = machine_wait(m, &deadline);
+	if (m->vmm == vmm)
+		return err_set(err, -ETIMEDOUT, "its VMM, process %d, is still being killed",
+			       vmm->pid);
+	return 0;
 }

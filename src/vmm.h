@@ -75,11 +75,21 @@ struct vmm *machine_vmm(struct machine *m);
 
 /* --- vmm_spawn.c ------------------------------------------------------------------------ */
 
+struct hold;
+
 /*
- * Starts the program for the machine, connects, says HELLO. The caller's
- * reference in *@vmm; on failure nothing is left.
+ * Starts the program for the machine (@hold: has it forked from who holds a guest's memory),
+ * connects, says HELLO. The caller's reference in *@vmm, also where it says no HELLO; on
+ * other failures nothing is left.
  */
-int vmm_spawn(struct machine *m, struct vmm **vmm, struct cancel *cancel, struct err *err);
+int vmm_spawn(struct machine *m, struct hold *hold, struct vmm **vmm, struct cancel *cancel,
+	      struct err *err);
+/* As whom the VMM of a machine of that owner runs: never as root. */
+uid_t vmm_uid(const struct machine_access *access);
+gid_t vmm_gid(const struct machine_access *access);
+
+/* --- vmm_found.c ------------------------------------------------------------------------ */
+
 /* Takes over what an earlier daemon left running, of all machines. */
 void vmm_recover_all(struct model *model);
 /* Notes its disks and the tty for a later daemon. Not under machine.lock. */

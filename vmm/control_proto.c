@@ -162,7 +162,7 @@ static int do_run(struct control *c, struct request *req, struct reply *reply, s
 	int ret;
 
 	(void)req;
-	if (!c->configured || c->config.kernel_fd < 0)
+	if (!c->configured || (c->config.kernel_fd < 0 && !c->has_vm)) /* a state needs none */
 		return err_set(err, -EINVAL, "no %s yet",
 			       c->configured ? "kernel" : "configuration");
 	ret = control_start(c, err);
@@ -190,6 +190,9 @@ static int do_reset(struct control *c, struct request *req, struct reply *reply,
 	int ret;
 
 	(void)req, (void)reply;
+	if (c->config.kernel_fd < 0)
+		return err_set(err, -ENOENT,
+			       "it went on from a state, and there was no kernel any more");
 	vm_pause(&c->vm); /* disks finish what is under way */
 	ret = control_reset(c, VMM_REASON_NONE, "", err);
 	if (ret < 0)

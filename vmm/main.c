@@ -37,10 +37,13 @@ static int fill_standard_fds(void)
 	return 0;
 }
 
-/* A guest outlives the daemon, its terminal and whoever read the log. */
+/*
+ * A guest outlives the daemon, its terminal and whoever read the log. How children (hold.h) end
+ * is nobody's business here: they leave nothing behind.
+ */
 static void ignore_signals(void)
 {
-	static const int signals[] = {SIGPIPE, SIGHUP, SIGINT};
+	static const int signals[] = {SIGPIPE, SIGHUP, SIGINT, SIGCHLD};
 
 	for (unsigned i = 0; i < nitems(signals); i++)
 		signal(signals[i], SIG_IGN);

@@ -56,7 +56,11 @@ static const struct {
     {SYS_clone, 0,
      CLONE_THREAD | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
 	 CLONE_NEWPID | CLONE_NEWNET,
-     CLONE_THREAD, "threads of vcpus and devices after a reset; no processes, no namespaces"},
+     CLONE_THREAD, "threads of vcpus and devices after a reset; no namespaces"},
+    {SYS_clone, 0,
+     CLONE_VM | CLONE_THREAD | CLONE_PARENT | CLONE_PTRACE | CLONE_NEWNS | CLONE_NEWCGROUP |
+	 CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET,
+     0, "fork: who holds memory at a snapshot, and clones; locked in as this one, no namespaces"},
     {SYS_prctl, 0, UINT32_MAX, PR_SET_NAME, "names of threads"},
     {SYS_fcntl, 1, UINT32_MAX, F_GETFL, "flags of disks and of the pty"},
     {SYS_fcntl, 1, UINT32_MAX, F_SETFL, "the same"},
@@ -100,6 +104,10 @@ static const struct {
     {SYS_timerfd_create, "timers of devices after a reset"},
     {SYS_timerfd_settime, "the same"},
     {SYS_memfd_create, "memory shared with a snapshot's reader; never code: see mmap"},
+    {SYS_close_range, "the holder of a snapshot's memory: all that is not its own"},
+    {SYS_dup2, "the same, and a clone: what it has, to where that is looked for"},
+    {SYS_sched_getaffinity, "how many threads write a snapshot's memory"},
+    {SYS_sync_file_range, "a snapshot's memory goes to the disk while more is written"},
     {SYS_recvmsg, "requests of the daemon"},
     {SYS_sendmsg, "answers and events"},
     {SYS_accept4, "a daemon that was restarted"},

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef FV_VMM_HOLD_H
+#define FV_VMM_HOLD_H
+/*
+ * The holder (enum vmm_hold_type of src/vmm_proto.h): forked from the VMM while the guest stands
+ * still, it has the guest's memory as it was then, and nothing else of the VMM's: no disk,
+ * no KVM. What the two write from then on, each has for itself.
+ */
+#include "vmm/title.h"
+#include "vmm/vm_int.h"
+
+/*
+ * In the child: closes everything but @sock (and the log, descriptor 2), serves it until the
+ * other end is closed, and ends the process.
+ */
+_Noreturn void hold_run(const struct memory *memory, int sock, struct title *title,
+			const char *name);
+
+#endif

@@ -15,6 +15,7 @@
 
 #include "storage/pool_lvm.h"
 #include "util/cleanup.h"
+#include "util/tool.h"
 
 #define LOOK_MS	  20000	 /* a report */
 #define CHANGE_MS 600000 /* making, removing, resizing: may wipe or move data */
@@ -54,13 +55,15 @@ static int check_name(const char *name, struct err *err)
 static int lvm(const char *const argv[], struct cancel *cancel, unsigned timeout_ms,
 	       struct strbuf *out, struct err *err)
 {
+	const struct tool tool = {
+	    .argv = argv, .cancel = cancel, .timeout_ms = timeout_ms, .out = out};
 	int r;
 
 	if (access("/dev/mapper/control", F_OK) < 0)
 		return err_set(err, -ENODEV,
 			       "lvm needs device-mapper, which this kernel does not offer "
 			       "(/dev/mapper/control is missing)");
-	r = tool_run(argv, cancel, timeout_ms, out, err);
+	r = tool_run(&tool, err);
 	if (r == -ENOENT)
 		return err_set(err, -EOPNOTSUPP, "%s is not there: install lvm2", argv[0]);
 	return r;

@@ -17,13 +17,4 @@ int lvm_parse_lvs(char *text, struct storage_list *list, struct err *err);
 /* The same of vgs: one line. */
 int lvm_parse_vgs(char *text, struct storage_list *list, struct err *err);
 
-/*
- * Runs a program (looked for in the usual places) without a shell and with an empty
- * environment; what it prints is appended to @out (NULL: not wanted). -ETIMEDOUT after
- * @timeout_ms, -ECANCELED: it is killed then. -EIO with the last line of what it said where it
- * fails, -ENOENT where there is no such program.
- */
-int tool_run(const char *const argv[], struct cancel *cancel, unsigned timeout_ms,
-	     struct strbuf *out, struct err *err);
-
 #endif

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: ISC
-/* Reports of LVM's tools, as they were recorded (2.03.16), and hostile ones; running tools. */
+/* Reports of LVM's tools, as they were recorded (2.03.16), and hostile ones. */
 #include <errno.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -92,62 +91,6 @@ static void nonsense_is_refused(void **state)
 	assert_int_equal(parse(lvm_parse_vgs, "a|b", &list), -EPROTO);
 }
 
-/* --- tools ----------------------------------------------------------------------------------- */
-
-static void a_tool_runs_and_says_why_it_fails(void **state)
-{
-	const char *const echo[] = {"sh", "-c", "echo out; echo $PATH$LD_PRELOAD >&2", NULL};
-	const char *const fail[] = {"sh", "-c", "echo first >&2; echo the reason >&2; exit 5",
-				    NULL};
-	const char *const none[] = {"filevisor-no-such-program", NULL};
-	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
-	struct err err = ERR_INIT;
-
-	(void)state;
-	assert_int_equal(tool_run(echo, NULL, 60000, &sb, &err), 0);
-	assert_string_equal(sb.data, "out\n");
-	assert_int_equal(tool_run(fail, NULL, 60000, NULL, &err), -EIO);
-	assert_string_equal(err.text, "sh: the reason");
-	assert_int_equal(tool_run(none, NULL, 60000, NULL, &err), -ENOENT);
-}
-
-static void a_tool_that_hangs_or_floods_is_killed(void **state)
-{
-	const char *const hang[] = {"sh", "-c", "sleep 1000 & sleep 1000", NULL};
-	const char *const flood[] = {"sh", "-c", "while :; do echo yyyyyyyyyyyyyyyyyyyyyy; done",
-				     NULL};
-	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
-	struct err err = ERR_INIT;
-
-	(void)state;
-	assert_int_equal(tool_run(hang, NULL, 100, NULL, &err), -ETIMEDOUT);
-	assert_int_equal(tool_run(flood, NULL, 600000, &sb, &err), -EFBIG);
-}
-
-static void *cancel_soon(void *arg)
-{
-	usleep(20000);
-	cancel_request(arg);
-	return NULL;
-}
-
-static void a_tool_can_be_cancelled(void **state)
-{
-	const char *const hang[] = {"sleep", "1000", NULL};
-	struct cancel cancel;
-	struct err err = ERR_INIT;
-	pthread_t thread;
-
-	(void)state;
-	cancel_init(&cancel);
-	assert_int_equal(pthread_create(&thread, NULL, cancel_soon, &cancel), 0);
-	assert_int_equal(tool_run(hang, &cancel, 600000, NULL, &err), -ECANCELED);
-	pthread_join(thread, NULL);
-	/* one that was asked for before it began */
-	assert_int_equal(tool_run(hang, &cancel, 600000, NULL, &err), -ECANCELED);
-	cancel_destroy(&cancel);
-}
-
 /* --- the driver --------------------------------------------------------------------------------
  */
 
@@ -213,9 +156,6 @@ int main(void)
 	    cmocka_unit_test(volumes_are_read),
 	    cmocka_unit_test(groups_are_read),
 	    cmocka_unit_test(nonsense_is_refused),
-	    cmocka_unit_test(a_tool_runs_and_says_why_it_fails),
-	    cmocka_unit_test(a_tool_that_hangs_or_floods_is_killed),
-	    cmocka_unit_test(a_tool_can_be_cancelled),
 	    cmocka_unit_test(names_are_checked_before_any_tool_sees_them),
 	    cmocka_unit_test(without_a_device_mapper_it_says_so),
 	    cmocka_unit_test(a_group_is_used_for_real),

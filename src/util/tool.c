@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: ISC
-/* Running a tool: a process of its own group, its output bounded, its end awaited for so long. */
+/* Running a tool. See tool.h. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -8,33 +8,27 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
-#include <time.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-#include "storage/pool_lvm.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/tool.h"
 
 #define OUTPUT_MAX (8u << 20)
 #define WORDS_MAX  4096
+#define NS_PER_MS  1000000ull
 
 struct run {
 	pid_t pid;
-	int out, words; /* reading ends; -1 when ended */
-	int wake;	/* readable when it is to be cancelled */
-	uint64_t deadline_ms;
+	int out, words;	   /* reading ends; -1 when ended */
+	int wake;	   /* readable when it is to be cancelled */
+	uint64_t deadline; /* of now_ns() */
 	struct strbuf *text;
 	struct strbuf said;
 };
 
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-static int spawn(struct run *run, const char *const argv[])
+static int spawn(struct run *run, const char *const argv[], int in)
 {
 	static char *const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C",
 					    "LVM_SUPPRESS_FD_WARNINGS=1", NULL};
@@ -54,7 +48,10 @@ static int spawn(struct run *run, const char *const argv[])
 	sigemptyset(&none);
 	sigfillset(&all);
 	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+	if (in >= 0)
+		posix_spawn_file_actions_adddup2(&actions, in, 0);
+	else
+		posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_adddup2(&actions, out[1], 1);
 	posix_spawn_file_actions_adddup2(&actions, words[1], 2);
 	posix_spawnattr_init(&attr);
@@ -99,12 +96,12 @@ static int follow(struct run *run)
 	while (r == 0 && (run->out >= 0 || run->words >= 0)) {
 		struct pollfd p[] = {
 		    {run->out, POLLIN, 0}, {run->words, POLLIN, 0}, {run->wake, POLLIN, 0}};
-		uint64_t now = now_ms();
+		uint64_t now = now_ns();
 		int n;
 
-		if (now >= run->deadline_ms)
+		if (now >= run->deadline)
 			return -ETIMEDOUT;
-		n = poll(p, nitems(p), (int)(run->deadline_ms - now));
+		n = poll(p, nitems(p), (int)((run->deadline - now) / NS_PER_MS) + 1);
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		if (n <= 0)
@@ -141,40 +138,58 @@ static const char *last_words(struct run *run)
 	return text + strspn(text, " ");
 }
 
-int tool_run(const char *const argv[], struct cancel *cancel, unsigned timeout_ms,
-	     struct strbuf *out, struct err *err)
+/* A descriptor from which @text is read. */
+static int input_fd(const char *text)
 {
+	_cleanup_close_ int fd = memfd_create("input", MFD_CLOEXEC);
+	size_t len = strlen(text);
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, len) != (ssize_t)len || lseek(fd, 0, SEEK_SET) < 0)
+		return -EIO;
+	return take_fd(&fd);
+}
+
+static int run_to_end(struct run *run, const struct tool *tool, int in)
+{
+	int r = spawn(run, tool->argv, in), status = 0;
+
+	if (r < 0)
+		return r;
+	cancel_set_wake(tool->cancel, wake, &run->wake);
+	r = follow(run);
+	cancel_set_wake(tool->cancel, NULL, NULL);
+	if (r < 0)
+		kill(-run->pid, SIGKILL);
+	while (waitpid(run->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return r == 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == 0) ? -EIO : r;
+}
+
+int tool_run(const struct tool *tool, struct err *err)
+{
+	_cleanup_close_ int in = tool->input ? input_fd(tool->input) : -1;
+	_cleanup_close_ int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	struct run run = {.pid = -1,
 			  .out = -1,
 			  .words = -1,
-			  .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-			  .deadline_ms = now_ms() + timeout_ms,
-			  .text = out};
-	int r = run.wake < 0 ? -errno : spawn(&run, argv), status = 0;
+			  .wake = wake_fd,
+			  .deadline = now_ns() + tool->timeout_ms * NS_PER_MS,
+			  .text = tool->out};
+	const char *name = tool->argv[0];
+	int r = wake_fd < 0 ? -errno : tool->input && in < 0 ? in : run_to_end(&run, tool, in);
 
-	if (r == 0) {
-		cancel_set_wake(cancel, wake, &run.wake);
-		r = follow(&run);
-		cancel_set_wake(cancel, NULL, NULL);
-		if (r < 0)
-			kill(-run.pid, SIGKILL);
-		while (waitpid(run.pid, &status, 0) < 0 && errno == EINTR)
-			;
-		if (r == 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == 0))
-			r = -EIO;
-	}
 	if (r == -EIO)
-		err_set(err, r, "%s: %s", argv[0], last_words(&run));
+		err_set(err, r, "%s: %s", name, last_words(&run));
 	else if (r == -ENOENT)
-		err_set(err, r, "there is no program %s here", argv[0]);
+		err_set(err, r, "there is no program %s here", name);
 	else if (r < 0)
-		err_set(err, r, "%s: %s", argv[0], strerror(-r));
-	for (int i = 0; i < 3; i++) {
-		int fd = i == 0 ? run.out : i == 1 ? run.words : run.wake;
-
-		if (fd >= 0)
-			close(fd);
-	}
+		err_set(err, r, "%s: %s", name, strerror(-r));
+	if (run.out >= 0)
+		close(run.out);
+	if (run.words >= 0)
+		close(run.words);
 	strbuf_free(&run.said);
 	return r;
 }

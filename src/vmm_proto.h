@@ -103,8 +103,7 @@ enum vmm_msg_type {
 	VMM_DISK_FREEZE, /* struct vmm_disk_name: all that went below a staged image reaches stable
 			    storage; then others may read it: locks become those of readers.
 			    Answered when that is done */
-	VMM_SAVE = 79,	 /* (goes when SNAPSHOT does its work) */
-	VMM_DISK_REBASE = 62, /* struct vmm_disk_rebase, the layers before it: they take the place
+	VMM_DISK_REBASE, /* struct vmm_disk_rebase, the layers before it: they take the place
 			    of all but the top ones, and read alike */
 	/* events */
 	VMM_EV_STATE = 96, /* struct vmm_status: the state changed */

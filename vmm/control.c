@@ -96,7 +96,7 @@ int control_make_bare(struct control *c, struct err *err)
 
 int control_start(struct control *c, struct err *err)
 {
-	bool loaded = c->loaded_fd >= 0;
+	bool loaded = c->has_vm;
 	int ret = loaded ? 0 : make_vm(c, false, err);
 
 	if (ret == 0 && !c->sealed)
@@ -437,7 +437,7 @@ static void close_all(struct control *c)
 {
 	const int fds[] = {c->listen_fd,	c->conn_fd,	  c->epoll_fd,
 			   c->wake_fd,		c->config.kvm_fd, c->config.kernel_fd,
-			   c->config.initrd_fd, c->loaded_fd};
+			   c->config.initrd_fd, c->once_fd};
 
 	for (unsigned i = 0; i < nitems(fds); i++)
 		if (fds[i] >= 0)
@@ -474,7 +474,7 @@ int control_run(int listen_fd, const struct title *title, struct err *err)
 		c->title = *title;
 	c->conn_fd = c->epoll_fd = c->wake_fd = c->polled_pty = -1;
 	c->config.kvm_fd = c->config.kernel_fd = c->config.initrd_fd = -1;
-	c->memory.fd = c->loaded_fd = -1;
+	c->memory.fd = c->once_fd = -1;
 	c->reset_tokens = RESET_BURST;
 	c->tokens_as_of = control_now_ms();
 	c->idle_until = control_now_ms() + IDLE_MS;

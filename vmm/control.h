@@ -32,7 +32,7 @@ struct control {
 	struct memory memory;
 	struct vm vm;
 	bool has_vm;
-	int loaded_fd; /* the state that it was loaded from, until it runs; -1: none */
+	int once_fd; /* the state that it was loaded from, to be marked; -1: none */
 
 	enum vmm_state state;
 	enum vmm_reason reason;
@@ -80,9 +80,9 @@ void control_drop_connection(struct control *c);
 
 /* The daemon's requests for the machine; the state was checked. */
 int control_start(struct control *c, struct err *err);
-/* Makes the machine with nothing to boot, for a state (control_save.c). */
+/* Makes the machine with nothing to boot, for a state (control_load.c). */
 int control_make_bare(struct control *c, struct err *err);
-/* Before it runs: the state that it was loaded from is used up, for good. */
+/* Before it runs: a state that only one may go on from is used up, for good. */
 int control_load_mark(struct control *c, struct err *err);
 void control_pause(struct control *c);
 void control_resume(struct control *c);

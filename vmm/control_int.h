@@ -92,9 +92,8 @@ int control_nic_set(struct control *c, struct request *req, struct reply *reply,
 int control_nic_capture(struct control *c, struct request *req, struct reply *reply,
 			struct err *err);
 
-/* --- the guest's state (control_save.c) ------------------------------------------------------- */
+/* --- the guest's state (control_load.c) ------------------------------------------------------- */
 
-int control_save(struct control *c, struct request *req, struct reply *reply, struct err *err);
 int control_load(struct control *c, struct request *req, struct reply *reply, struct err *err);
 
 /* --- snapshots: the instant (control_snapshot.c), memory (control_memory.c), disks

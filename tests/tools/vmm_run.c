@@ -14,6 +14,9 @@
  *	  --until TEXT    ends well when the console has printed this
  *	  --timeout S     ends badly after so many seconds
  *	  --hold          ends not when the guest has, but at quit
+ *	  --load STATE    goes on from an instant instead of booting, with --once and --clone,
+ *	  --map MAP       with that memory (none: it is there, as in a clone)
+ *	  --connect SOCK  does not start a VMM: one of !clone is there
  *	  --malformed N   first sends N packets of random bytes, each over a connection of its own
  *
  * The console goes to stdout. Lines of stdin that begin with '!' are commands, others are typed:
@@ -22,25 +25,29 @@
  *	!regs N !input TEXT
  *	!attach NAME [WORD:]…FILE   !detach NAME   !take NAME (by force)   !resize NAME BYTES
  *	!link 0|1   !capture [FILE]
- *	!disk NAME attached|detached   !console TEXT   wait until it is so
+ *	!instant DIR [stay] [nomemory]   its state and registers, files in DIR; its memory is held
+ *	!write raw|packed MAP FILE [MAP] writes that (what differs from the other), notes it in MAP
+ *	!clone SOCKET   has its holder fork a VMM that serves SOCKET   !release   lets the holder
+ *end !disk NAME attached|detached   !console TEXT   wait until it is so
  *
  * Events are shown on stderr. Exit status: 0 powered off, reached TEXT or quit; 3 reboot, 4 crash,
  * 5 fault, 6 time, 1 for errors.
  */
+#include "tests/tools/vmm_instant.h"
 #include "tests/tools/vmm_nic.h"
 #include "tests/tools/vmm_run.h"
 
 static void spawn(struct run *r)
 {
-	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int listener;
 
 	r->address.sun_family = AF_UNIX;
+	if (r->connect) {
+		snprintf(r->address.sun_path, sizeof(r->address.sun_path), "%s", r->connect);
+		return;
+	}
 	snprintf(r->address.sun_path, sizeof(r->address.sun_path), "/tmp/vmm_run.%d", getpid());
-	unlink(r->address.sun_path);
-	if (listener < 0 ||
-	    bind(listener, (struct sockaddr *)&r->address, sizeof(r->address)) < 0 ||
-	    listen(listener, 4) < 0)
-		die("%s: %m", r->address.sun_path);
+	listener = listen_at(r->address.sun_path);
 	r->pid = fork();
 	if (r->pid < 0)
 		die("fork: %m");
@@ -255,8 +262,6 @@ static void start(struct run *r)
 	    .gid = r->uid,
 	};
 	int kvm = open_or_die("/dev/kvm", O_RDWR);
-	int fds[VMM_MSG_FDS];
-	size_t n;
 
 	hello(r);
 	mark(r, "HELLO");
@@ -271,11 +276,11 @@ static void start(struct run *r)
 	send_nic(r);
 	send_console(r);
 	mark(r, "KERNEL … CONSOLE");
-	if (ask(r, VMM_RUN, NULL, 0, NULL, 0, NULL, fds, &n) < 0)
-		exit(1);
-	if (n != 1)
-		die("RUN without memory");
-	r->memory_fd = fds[0];
+	if (r->state) {
+		send_state(r);
+		mark(r, "MEMORY, LOAD");
+	}
+	must(r, VMM_RUN, NULL, 0, NULL, 0);
 	mark(r, "RUN");
 }
 
@@ -389,7 +394,8 @@ static int time_left(struct run *r)
 		return left;
 	fprintf(stderr, "vmm_run: time is up\n");
 	show_regs(r, 0);
-	kill(r->pid, SIGKILL);
+	if (r->pid)
+		kill(r->pid, SIGKILL);
 	exit(6);
 }
 
@@ -471,6 +477,14 @@ static bool command(struct run *r, char *line)
 		wait_for(r, line + 6, false);
 	else if (strncmp(line, "!console ", 9) == 0)
 		wait_for(r, line + 9, true);
+	else if (strncmp(line, "!instant ", 9) == 0)
+		instant(r, line + 9);
+	else if (strncmp(line, "!write ", 7) == 0)
+		hold_write(r, line + 7);
+	else if (strncmp(line, "!clone ", 7) == 0)
+		hold_clone(r, line + 7);
+	else if (strcmp(line, "!release") == 0)
+		close(take_fd(&r->hold));
 	else if (strcmp(line, "!stats") == 0)
 		show_stats(r);
 	else if (strcmp(line, "!reconnect") == 0) {
@@ -519,7 +533,7 @@ static void serve(struct run *r)
 {
 	bool eof = false;
 
-	while (!r->reached && (!r->ended || r->hold) && !(r->times && r->log_at)) {
+	while (!r->reached && (!r->ended || r->stays) && !(r->times && r->log_at)) {
 		struct pollfd fds[] = {{.fd = r->sock, .events = POLLIN},
 				       {.fd = eof ? -1 : STDIN_FILENO, .events = POLLIN}};
 
@@ -566,7 +580,12 @@ static const struct {
     {"time", FLAG, FIELD(times)},
     {"until", TEXT, FIELD(until)},
     {"timeout", NUMBER, FIELD(timeout_s)},
-    {"hold", FLAG, FIELD(hold)},
+    {"hold", FLAG, FIELD(stays)},
+    {"connect", TEXT, FIELD(connect)},
+    {"load", TEXT, FIELD(state)},
+    {"map", TEXT, FIELD(map)},
+    {"once", FLAG, FIELD(once)},
+    {"clone", FLAG, FIELD(clone)},
     {"malformed", NUMBER, FIELD(malformed)},
 };
 
@@ -633,8 +652,9 @@ static const char *find_vmm(void)
 int main(int argc, char **argv)
 {
 	static const int status_of[] = {0, 0, 3, 4, 5};
-	struct run r = {.cmdline = "", .cpus = 1, .memory_mib = 64, .uid = 65534, .sock = -1};
-	int status, result;
+	struct run r = {
+	    .cmdline = "", .cpus = 1, .memory_mib = 64, .uid = 65534, .sock = -1, .hold = -1};
+	int status = 0, result;
 
 	parse(&r, argc, argv);
 	if (!r.vmm)
@@ -648,9 +668,9 @@ int main(int argc, char **argv)
 	if (r.malformed)
 		hello(&r);
 	serve(&r);
-	result = r.reached || !r.ended || r.hold ? 0 : status_of[r.status.reason];
+	result = r.reached || !r.ended || r.stays ? 0 : status_of[r.status.reason];
 	ask(&r, VMM_QUIT, NULL, 0, NULL, 0, NULL, NULL, NULL);
-	if (waitpid(r.pid, &status, 0) < 0)
+	if (r.pid && waitpid(r.pid, &status, 0) < 0)
 		die("waitpid: %m");
 	show_console(&r);
 	unlink(r.address.sun_path);

@@ -31,13 +31,15 @@
 struct run {
 	/* asked for */
 	const char *vmm, *kernel, *initrd, *cmdline, *until, *log_path, *tap;
+	const char *connect, *state, *map; /* going on from an instant */
 	const char *disks[VMM_DISKS_MAX];
 	unsigned n_disks, cpus, on_reboot, on_poweroff, on_crash, uid, malformed, queues, timeout_s;
 	uint64_t memory_mib;
-	bool hugepages, times, hold;
+	bool hugepages, times, stays, once, clone;
 	/* going on */
 	struct sockaddr_un address;
-	int sock, log_fd, read_fd, memory_fd, stats_fd;
+	int sock, log_fd, read_fd, stats_fd;
+	int hold; /* the socket of who holds an instant's memory; -1: none */
 	pid_t pid;
 	uint32_t seq;
 	uint64_t log_at;

@@ -32,6 +32,7 @@ for round in $(seq "${ROUNDS:-30}"); do
 	else
 		starts=$((starts + 1))
 		is "$(find "$STATE/machines/m" -name '*saved*')" "" "rubbish in round $round"
+		is "$(ls "$STATE/layers")" "" "layers in round $round"
 	fi
 done
 note "$saves times saved, $starts times running"
@@ -52,7 +53,7 @@ for _ in $(seq 10); do
 	wait $asker || true
 	wait_for ended
 	wait_for no_vmm
-	[ "$(state_of m)" = saved ] || is "$(find "$STATE/machines/m" -name '*saved*')" "" "rubbish"
+	[ "$(state_of m)" = saved ] || is "$(find "$STATE/machines/m" "$STATE/layers" -name '*saved*' -o -name '*.mem')" "" "rubbish"
 done
 [ "$(state_of m)" != saved ] || do_ctl m discard
 rmdir "$M/m"

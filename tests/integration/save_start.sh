@@ -21,8 +21,9 @@ is "$(state_of m)" saved
 wait_for no_vmm
 is "$(cat "$M/m/error")" ""
 [ -s "$STATE/machines/m/saved" ] || fail "no state"
-is "$(stat -c %s "$STATE/machines/m/saved-memory")" $((64 << 20))
-[ "$(du -k "$STATE/machines/m/saved-memory" | cut -f1)" -lt 8192 ] || fail "zero pages cost something"
+like "$(cat "$STATE/machines/m/saved-memory")" "^memory 1 packed $((64 << 20))"
+is "$(ls "$STATE/layers" | wc -l)" 1
+[ "$(du -k "$STATE"/layers/*.mem | cut -f1)" -lt 4096 ] || fail "zero pages cost something"
 
 note "while it is saved"
 refuses EBUSY write "$M/m/ctl" save
@@ -42,6 +43,7 @@ goes_on m
 in_order m
 [ ! -e "$STATE/machines/m/saved" ] || fail "the state was used and is still there"
 [ ! -e "$STATE/machines/m/saved-memory" ] || fail "its memory is still there"
+is "$(ls "$STATE/layers")" "" "layers"
 
 note "over a daemon that ends, and one that is killed"
 do_ctl m save
@@ -76,6 +78,7 @@ wait_state n saved
 do_ctl n discard
 is "$(state_of n)" stopped
 is "$(find "$STATE/machines/n" -name "*saved*" | wc -l)" 0
+is "$(ls "$STATE/layers")" "" "layers"
 refuses EBUSY write "$M/n/ctl" discard
 do_ctl n start
 wait_for counted n 0

@@ -11,7 +11,7 @@
 #include "pool.h"
 
 #define COMMAND_LINE_MAX 4096
-#define COMMAND_WORDS	 8
+#define COMMAND_WORDS	 64
 
 struct command_call;
 

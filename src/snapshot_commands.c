@@ -56,7 +56,7 @@ static const struct command snapshot_commands[] = {
      .run = run_restore},
     {.name = "clone",
      .usage = "clone NEW [COUNT] [KEY=VALUE…]",
-     .help = "new machines that go on from here, NEW or NEW-1 … NEW-COUNT",
+     .help = "new machines that go on from here, NEW or NEW1 … NEWCOUNT",
      .states = EVERY_STATE,
      .min_args = 1,
      .max_args = COMMAND_WORDS,

@@ -435,9 +435,8 @@ static int setup(struct control *c, struct err *err)
 
 static void close_all(struct control *c)
 {
-	const int fds[] = {c->listen_fd,	c->conn_fd,	  c->epoll_fd,
-			   c->wake_fd,		c->config.kvm_fd, c->config.kernel_fd,
-			   c->config.initrd_fd, c->once_fd};
+	const int fds[] = {c->listen_fd,     c->conn_fd,	  c->epoll_fd,	       c->wake_fd,
+			   c->config.kvm_fd, c->config.kernel_fd, c->config.initrd_fd, c->once_fd};
 
 	for (unsigned i = 0; i < nitems(fds); i++)
 		if (fds[i] >= 0)
@@ -462,7 +461,8 @@ static void teardown(struct control *c)
 	free(c);
 }
 
-int control_run(int listen_fd, const struct title *title, struct err *err)
+int control_run(int listen_fd, const struct title *title, const struct memory *inherited,
+		struct err *err)
 {
 	struct control *c = calloc(1, sizeof(*c));
 	int ret;
@@ -472,6 +472,8 @@ int control_run(int listen_fd, const struct title *title, struct err *err)
 	c->listen_fd = listen_fd;
 	if (title)
 		c->title = *title;
+	c->inherited = inherited;
+	c->sealed = inherited;
 	c->conn_fd = c->epoll_fd = c->wake_fd = c->polled_pty = -1;
 	c->config.kvm_fd = c->config.kernel_fd = c->config.initrd_fd = -1;
 	c->memory.fd = c->once_fd = -1;

@@ -29,6 +29,8 @@ struct control {
 	uint64_t connection; /* which one it is: answers that come later are for it alone */
 	bool configured;     /* CONFIG was taken: locked in, memory made */
 	bool sealed;	     /* system calls are filtered */
+	const struct memory
+	    *inherited; /* a clone's, until CONFIG; locked in and sealed long since */
 	struct memory memory;
 	struct vm vm;
 	bool has_vm;
@@ -61,9 +63,12 @@ struct control {
 
 /*
  * Serves @listen_fd (taken over) until QUIT. @title: to show the machine's
- * name in (NULL: nowhere). 0, or -errno with words.
+ * name in (NULL: nowhere). @inherited: NULL, or the memory that the machine begins with: the
+ * process was forked by a holder (hold.h), and it is locked in as that is. 0, or -errno with
+ * words.
  */
-int control_run(int listen_fd, const struct title *title, struct err *err);
+int control_run(int listen_fd, const struct title *title, const struct memory *inherited,
+		struct err *err);
 
 /* --- between the two files ---------------------------------------------------------------------
  */

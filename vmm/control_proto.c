@@ -49,19 +49,24 @@ static int do_hello(struct control *c, struct request *req, struct reply *reply,
 	control_proto_fill_status(c, &status);
 	reply_put(reply, &status, sizeof(status));
 	reply->fds[reply->n_fds++] = stats_fd(c->stats);
-	if (c->configured)
+	if (c->configured && c->memory.fd >= 0)
 		reply->fds[reply->n_fds++] = c->memory.fd;
 	return 0;
 }
 
-static int check_config(const struct vmm_config *m, struct err *err)
+static int check_config(const struct control *c, const struct vmm_config *m, struct err *err)
 {
+	const struct memory *has = c->inherited;
+
 	if (m->cpus < 1 || m->cpus > VMM_CPUS_MAX)
 		return err_set(err, -ERANGE, "%u vcpus: not 1 to %d", m->cpus, VMM_CPUS_MAX);
 	if (m->on_reboot > VMM_ACTION_RESTART || m->on_poweroff > VMM_ACTION_RESTART ||
 	    m->on_crash > VMM_ACTION_PRESERVE)
 		return err_set(err, -EINVAL, "an unknown action");
-	if (geteuid() == 0 && (m->uid == 0 || m->gid == 0))
+	if (has && (m->hugepages || m->memory_bytes != has->low_bytes + has->high_bytes))
+		return err_set(err, -EINVAL, "this memory has %llu bytes in small pages",
+			       (unsigned long long)(has->low_bytes + has->high_bytes));
+	if (!has && geteuid() == 0 && (m->uid == 0 || m->gid == 0))
 		return err_set(err, -EINVAL, "a guest may not run as root");
 	return 0;
 }
@@ -89,12 +94,15 @@ static int do_config(struct control *c, struct request *req, struct reply *reply
 	if (c->configured)
 		return err_set(err, -EBUSY, "already configured");
 	memcpy(&m, req->body, sizeof(m));
-	ret = check_config(&m, err);
-	if (ret == 0)
+	ret = check_config(c, &m, err);
+	if (ret == 0 && !c->inherited)
 		ret = sandbox_enter(m.uid, m.gid, err);
 	if (ret < 0)
 		return ret;
-	ret = memory_new(&c->memory, m.memory_bytes, m.hugepages, err);
+	if (c->inherited)
+		c->memory = *c->inherited, c->memory.fd = -1;
+	else
+		ret = memory_new(&c->memory, m.memory_bytes, m.hugepages, err);
 	if (ret < 0) {
 		memory_free(&c->memory);
 		return ret;
@@ -166,7 +174,7 @@ static int do_run(struct control *c, struct request *req, struct reply *reply, s
 		return err_set(err, -EINVAL, "no %s yet",
 			       c->configured ? "kernel" : "configuration");
 	ret = control_start(c, err);
-	if (ret == 0)
+	if (ret == 0 && c->memory.fd >= 0)
 		reply->fds[reply->n_fds++] = c->memory.fd;
 	return ret;
 }

@@ -19,6 +19,7 @@
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/msg.h"
+#include "vmm/control.h"
 #include "vmm/hold_int.h"
 
 #define SOCK	    3 /* where its socket is */
@@ -26,6 +27,7 @@
 
 struct holder {
 	const struct memory *memory;
+	const struct title *title;
 	/* of the write under way */
 	struct hold_write *write; /* NULL: none */
 	uint32_t seq;
@@ -184,11 +186,35 @@ static void end_write(struct holder *h)
 
 /* --- requests ------------------------------------------------------------------------------- */
 
-static int clone_guest(struct hold_request *req, struct err *err)
+/* In the clone: nothing but the two descriptors, where a VMM that was just started has them. */
+static _Noreturn void run_clone(const struct holder *h, const int fds[2])
 {
+	struct err err = ERR_INIT;
+
+	if (dup2(fds[1], STDERR_FILENO) < 0 || dup2(fds[0], VMM_LISTEN_FD) < 0 ||
+	    close_range(VMM_LISTEN_FD + 1, ~0u, 0) < 0)
+		_exit(1);
+	prctl(PR_SET_NAME, "filevisor-vmm", 0, 0, 0);
+	if (control_run(VMM_LISTEN_FD, h->title, h->memory, &err) < 0) {
+		log_error("%s", err.text);
+		_exit(1);
+	}
+	_exit(0);
+}
+
+static int clone_guest(const struct holder *h, const struct hold_request *req, struct err *err)
+{
+	pid_t pid;
+
 	if (req->hdr.len != 0 || req->n_fds != 2)
 		return err_set(err, -EPROTO, "CLONE: malformed");
-	return err_set(err, -EOPNOTSUPP, "not yet");
+	if (h->memory->huge)
+		return err_set(err, -EOPNOTSUPP,
+			       "memory in hugepages is not shared with a clone: take a snapshot");
+	pid = fork();
+	if (pid == 0)
+		run_clone(h, req->fds);
+	return pid < 0 ? err_set(err, -errno, "cannot fork: %s", strerror(errno)) : 0;
 }
 
 static void serve(struct holder *h, struct hold_request *req)
@@ -201,7 +227,7 @@ static void serve(struct holder *h, struct hold_request *req)
 			say_failure(VMM_HOLD_DONE, req->hdr.seq, &err);
 		return;
 	case VMM_HOLD_CLONE:
-		if (clone_guest(req, &err) < 0)
+		if (clone_guest(h, req, &err) < 0)
 			say_failure(VMM_HOLD_CLONED, req->hdr.seq, &err);
 		else
 			say(VMM_HOLD_CLONED, req->hdr.seq, 0, NULL, 0, 0);
@@ -273,6 +299,7 @@ _Noreturn void hold_run(const struct memory *memory, int sock, struct title *tit
 	if (!h)
 		_exit(1);
 	h->memory = memory;
+	h->title = title;
 	h->written_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (h->written_fd < 0)
 		_exit(1);

@@ -5,6 +5,11 @@
  * The holder (enum vmm_hold_type of src/vmm_proto.h): forked from the VMM while the guest stands
  * still, it has the guest's memory as it was then, and nothing else of the VMM's: no disk,
  * no KVM. What the two write from then on, each has for itself.
+ *
+ * A clone is forked by the holder in turn. It is locked in as the VMM was, with the same user
+ * and the same filter of system calls; from there on it is as a VMM that was just started,
+ * which has the guest's memory already. Who asked for it learns of its end by a pidfd: the holder
+ * does not wait for its children, and may end before them.
  */
 #include "vmm/title.h"
 #include "vmm/vm_int.h"

@@ -70,7 +70,7 @@ int main(int argc, char **argv)
 	ignore_signals();
 	log_open("filevisor-vmm", false);
 	title_init(&title, argc, argv);
-	if (control_run(VMM_LISTEN_FD, &title, &err) < 0) {
+	if (control_run(VMM_LISTEN_FD, &title, NULL, &err) < 0) {
 		log_error("%s", err.text);
 		return 1;
 	}

@@ -64,6 +64,7 @@ static const struct {
     {SYS_prctl, 0, UINT32_MAX, PR_SET_NAME, "names of threads"},
     {SYS_fcntl, 1, UINT32_MAX, F_GETFL, "flags of disks and of the pty"},
     {SYS_fcntl, 1, UINT32_MAX, F_SETFL, "the same"},
+    {SYS_fcntl, 1, UINT32_MAX, F_SETFD, "a clone: the socket it was given"},
     {SYS_fcntl, 1, UINT32_MAX, F_DUPFD_CLOEXEC, "a device's own descriptor of its disk"},
     {SYS_fcntl, 1, UINT32_MAX, F_OFD_SETLK, "a disk below a new layer: others may read it now"},
     {SYS_fcntl, 1, UINT32_MAX, F_ADD_SEALS, "memory shared with a snapshot's reader: it stays"},

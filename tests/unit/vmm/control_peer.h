@@ -67,7 +67,7 @@ static inline struct peer *start(void)
 		/* Its words about dropped connections are none of this test's output. */
 		if (!freopen("/dev/null", "w", stderr))
 			_exit(99);
-		_exit(control_run(listener, NULL, &err) < 0 ? 1 : 0);
+		_exit(control_run(listener, NULL, NULL, &err) < 0 ? 1 : 0);
 	}
 	close(listener);
 	p->sock = connect_to(p);

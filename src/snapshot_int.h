@@ -5,7 +5,7 @@
  * A snapshot in the model, and on disk in STATE/machines/NAME/snapshots/SNAP/ (that appears by one
  * rename(2) of .new-ID, and goes by one to .trash-ID):
  *
- *	meta       id, time, parent, state, …  (libconfig)
+ *	meta       id, time, parent, state, …  (snapshot_meta.c)
  *	config     the definition as of then
  *	layers     its disks (layer.h)
  *	state      vcpus and devices (vmm/state.h)    these four only with memory
@@ -81,6 +81,12 @@ int snapshot_use(struct snapshot *s, struct err *err);
 void snapshot_unuse(struct snapshot *s);
 /* Notes the time, and tells. */
 void tell_snapshot(struct snapshot *s, enum snapshot_aspect aspect);
+
+/* --- snapshot_meta.c -------------------------------------------------------------------------- */
+
+void snapshot_meta_format(struct snapshot *s, struct strbuf *sb);
+/* Into a snapshot that nobody knows yet; @text is written to. -EINVAL, -EOPNOTSUPP (later). */
+int snapshot_meta_parse(struct snapshot *s, char *text);
 
 /* --- snapshot_store.c ------------------------------------------------------------------------- */
 

@@ -7,14 +7,11 @@
  * of a daemon that was killed. What a snapshot refers to (layers, files of memory) has its
  * references from when its VMM was asked for the instant; when it is loaded, from
  * snapshots_load().
- *
- * `meta` is text: a line for each key, the key, a blank, the value.
  */
 #define LOG_MODULE "snapshot"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -25,10 +22,9 @@
 #include "util/file.h"
 #include "util/log.h"
 
-#define HIDDEN_MAX   64
-#define META_VERSION 1
-#define META_MAX     4096
-#define TEXT_MAX     (1u << 20) /* of `layers` and `memory` */
+#define HIDDEN_MAX 64
+#define META_MAX   4096
+#define TEXT_MAX   (1u << 20) /* of `layers` and `memory` */
 
 static int refused(struct err *err, int code, const char *what)
 {
@@ -111,131 +107,20 @@ static void remove_dir(int parent, const char *name)
 		log_warn("cannot remove %s: %m", name);
 }
 
-/* --- meta --------------------------------------------------------------------------------------
- */
-
-static void meta_format(struct snapshot *s, struct strbuf *sb)
-{
-	strbuf_printf(sb, "snapshot %d\nid %s\ntime %lld.%09ld\nwas %s\npause_ns %" PRIu64 "\n",
-		      META_VERSION, s->id, (long long)s->time.tv_sec, s->time.tv_nsec,
-		      machine_state_name(s->was), s->pause_ns);
-	strbuf_printf(sb, "cpus %u\n", s->cpus);
-	LOCK_SCOPE(&s->lock);
-	if (*s->parent)
-		strbuf_printf(sb, "parent %s\n", s->parent);
-}
-
-static bool is_id(const char *text)
-{
-	return strlen(text) == ID_TEXT - 1 && strspn(text, "0123456789abcdef-") == ID_TEXT - 1;
-}
-
-static int number(const char *text, uint64_t max, uint64_t *value)
-{
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return -EINVAL;
-	errno = 0;
-	*value = strtoull(text, &end, 10);
-	return errno || *end || *value > max ? -EINVAL : 0;
-}
-
-static int parse_time(const char *text, struct timespec *time)
-{
-	char seconds[24];
-	const char *dot = strchr(text, '.');
-	uint64_t s, ns;
-
-	if (!dot || (size_t)(dot - text) >= sizeof(seconds) || strlen(dot + 1) != 9)
-		return -EINVAL;
-	memcpy(seconds, text, (size_t)(dot - text));
-	seconds[dot - text] = '\0';
-	if (number(seconds, INT64_MAX / 2, &s) < 0 || number(dot + 1, 999999999, &ns) < 0)
-		return -EINVAL;
-	*time = (struct timespec){(time_t)s, (long)ns};
-	return 0;
-}
-
-static int parse_was(const char *text, enum machine_state *was)
-{
-	static const enum machine_state states[] = {MACHINE_RUNNING, MACHINE_PAUSED,
-						    MACHINE_STOPPED};
-
-	for (size_t i = 0; i < nitems(states); i++)
-		if (strcmp(text, machine_state_name(states[i])) == 0) {
-			*was = states[i];
-			return 0;
-		}
-	return -EINVAL;
-}
-
-enum { HAS_VERSION = 1, HAS_ID = 2, HAS_TIME = 4, HAS_WAS = 8, HAS_CPUS = 16, HAS_ALL = 31 };
-
-static int meta_line(struct snapshot *s, const char *key, const char *value, unsigned *has)
-{
-	uint64_t n = 0;
-	int r = -EINVAL;
-
-	if (strcmp(key, "snapshot") == 0) {
-		*has |= HAS_VERSION;
-		r = number(value, UINT32_MAX, &n);
-		return r == 0 && n != META_VERSION ? -EOPNOTSUPP : r;
-	}
-	if (strcmp(key, "id") == 0 && is_id(value)) {
-		*has |= HAS_ID;
-		strcpy(s->id, value);
-		return 0;
-	}
-	if (strcmp(key, "time") == 0) {
-		*has |= HAS_TIME;
-		return parse_time(value, &s->time);
-	}
-	if (strcmp(key, "was") == 0) {
-		*has |= HAS_WAS;
-		return parse_was(value, &s->was);
-	}
-	if (strcmp(key, "cpus") == 0) {
-		*has |= HAS_CPUS;
-		r = number(value, VMM_CPUS_MAX, &n);
-		s->cpus = (unsigned)n;
-	} else if (strcmp(key, "pause_ns") == 0) {
-		r = number(value, UINT64_MAX, &s->pause_ns);
-	} else if (strcmp(key, "parent") == 0 && is_id(value)) {
-		strcpy(s->parent, value);
-		r = 0;
-	}
-	return r;
-}
-
-static int meta_parse(struct snapshot *s, char *text)
-{
-	unsigned has = 0;
-	char *next;
-
-	for (char *line = text; *line; line = next) {
-		char *blank;
-		int r;
-
-		next = strchr(line, '\n');
-		blank = strchr(line, ' ');
-		if (!next || !blank || blank > next)
-			return -EINVAL;
-		*next++ = *blank = '\0';
-		r = meta_line(s, line, blank + 1, &has);
-		if (r < 0)
-			return r;
-	}
-	return has == HAS_ALL && (s->was == MACHINE_STOPPED || s->cpus) ? 0 : -EINVAL;
-}
-
 /* --- writing ----------------------------------------------------------------------------------
  */
 
-static int write_file(int dir, const char *name, struct strbuf *sb)
+/* A new file of a directory that nobody knows yet: it needs no second name meanwhile. */
+static int write_file(int dir, const char *name, const struct strbuf *sb)
 {
-	return sb->failed ? -ENOMEM
-			  : file_replace(dir, name, sb->data ? sb->data : "", sb->len, 0600);
+	_cleanup_close_ int fd =
+	    openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int r;
+
+	if (fd < 0 || sb->failed)
+		return fd < 0 ? -errno : -ENOMEM;
+	r = file_write_all(fd, sb->data ? sb->data : "", sb->len);
+	return r == 0 && fsync(fd) < 0 ? -errno : r;
 }
 
 int snapshot_store_begin(struct snapshot *s, int *dir, struct err *err)
@@ -265,7 +150,7 @@ static int write_all(struct snapshot *s, int dir)
 				       layers = STRBUF_INIT, memory = STRBUF_INIT;
 	int r = 0;
 
-	meta_format(s, &meta);
+	snapshot_meta_format(s, &meta);
 	config_format(s->def, &config);
 	layer_set_format(&s->layers, &layers);
 	if (s->memory) {
@@ -280,7 +165,9 @@ static int write_all(struct snapshot *s, int dir)
 		r = write_file(dir, "config", &config);
 	if (r == 0)
 		r = write_file(dir, "layers", &layers);
-	return r == 0 ? write_file(dir, "meta", &meta) : r;
+	if (r == 0)
+		r = write_file(dir, "meta", &meta);
+	return r == 0 ? file_sync_dir(dir) : r;
 }
 
 /* Takes the name, unless there is something of it. */
@@ -329,9 +216,9 @@ int snapshot_store_meta(struct snapshot *s, struct err *err)
 	int r = dir;
 
 	LOCK_SCOPE(&s->m->edit);
-	meta_format(s, &meta);
+	snapshot_meta_format(s, &meta);
 	if (r >= 0)
-		r = write_file(dir, "meta", &meta);
+		r = meta.failed ? -ENOMEM : file_replace(dir, "meta", meta.data, meta.len, 0600);
 	return r < 0 ? refused(err, r, "the snapshot's meta") : 0;
 }
 
@@ -374,7 +261,7 @@ static int read_meta(struct snapshot *s, int dir, struct err *err)
 	if (r == 0 && strlen(text) != len)
 		r = -EINVAL;
 	if (r == 0)
-		r = meta_parse(s, text);
+		r = snapshot_meta_parse(s, text);
 	if (r == -EOPNOTSUPP)
 		return err_set(err, r, "meta: made by a later version of filevisor");
 	return r < 0 ? err_set(err, r, "meta: %s", r == -EINVAL ? "damaged" : strerror(-r)) : 0;
@@ -465,6 +352,8 @@ static int load_one(struct machine *m, int parent, const char *name, struct err 
 	struct err ignored = ERR_INIT;
 	int r, r_layers, r_memory = 0;
 
+	if (dir >= 0)
+		unlinkat(dir, ".meta.new", 0); /* of a daemon that was killed */
 	if (dir < 0 || !s)
 		return err_set(err, dir < 0 ? dir : -ENOMEM, "%s",
 			       strerror(dir < 0 ? -dir : ENOMEM));

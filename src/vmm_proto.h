@@ -298,7 +298,8 @@ struct vmm_snapshot {
 
 struct vmm_snapshot_done {
 	uint64_t state_bytes;
-	uint64_t pause_ns; /* how long the guest stood still; 0: it was paused, or is now */
+	uint64_t pause_ns; /* how long the guest stood still; 0: it was paused, or is now; or its
+			      memory is in hugepages: then it stands still until its holder ends */
 	uint64_t ram_top;  /* first address behind RAM: size of its memory's file */
 	uint32_t vcpus;
 	uint32_t running; /* 1: it ran */

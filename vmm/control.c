@@ -21,6 +21,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #define LOG_MODULE "control"
@@ -126,7 +127,15 @@ void control_pause(struct control *c)
 void control_resume(struct control *c)
 {
 	control_set_state(c, VMM_STATE_RUNNING, VMM_REASON_NONE, "");
-	if (c->reset_at == 0)
+	if (c->reset_at == 0 && c->held_fd < 0)
+		vm_resume(&c->vm);
+}
+
+static void on_released(struct control *c)
+{
+	if (c->held_fd >= 0)
+		close(take_fd(&c->held_fd));
+	if (c->state == VMM_STATE_RUNNING)
 		vm_resume(&c->vm);
 }
 
@@ -261,6 +270,14 @@ static int watch(struct control *c, int fd, uint32_t events)
 	return epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
+void control_hold(struct control *c, pid_t pid)
+{
+	c->held_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	/* It has ended by now, or nobody could say when. */
+	if (c->held_fd < 0 || watch(c, c->held_fd, EPOLLIN) < 0)
+		on_released(c);
+}
+
 void control_forget_pty(struct control *c)
 {
 	/* Said, not left to close(2): others have this pty open as well. */
@@ -346,6 +363,8 @@ static void on_ready(struct control *c, int fd, uint32_t events)
 		on_wake(c);
 	else if (fd == c->polled_pty)
 		console_pty_read(c->console);
+	else if (fd == c->held_fd)
+		on_released(c);
 	else if (fd == c->conn_fd && events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 		control_proto_receive(c);
 	/* Room for events: they are sent after each round. */
@@ -435,8 +454,9 @@ static int setup(struct control *c, struct err *err)
 
 static void close_all(struct control *c)
 {
-	const int fds[] = {c->listen_fd,     c->conn_fd,	  c->epoll_fd,	       c->wake_fd,
-			   c->config.kvm_fd, c->config.kernel_fd, c->config.initrd_fd, c->once_fd};
+	const int fds[] = {c->listen_fd,	c->conn_fd,	  c->epoll_fd,
+			   c->wake_fd,		c->config.kvm_fd, c->config.kernel_fd,
+			   c->config.initrd_fd, c->once_fd,	  c->held_fd};
 
 	for (unsigned i = 0; i < nitems(fds); i++)
 		if (fds[i] >= 0)
@@ -476,7 +496,7 @@ int control_run(int listen_fd, const struct title *title, const struct memory *i
 	c->sealed = inherited;
 	c->conn_fd = c->epoll_fd = c->wake_fd = c->polled_pty = -1;
 	c->config.kvm_fd = c->config.kernel_fd = c->config.initrd_fd = -1;
-	c->memory.fd = c->once_fd = -1;
+	c->memory.fd = c->once_fd = c->held_fd = -1;
 	c->reset_tokens = RESET_BURST;
 	c->tokens_as_of = control_now_ms();
 	c->idle_until = control_now_ms() + IDLE_MS;

@@ -34,6 +34,7 @@ struct control {
 	struct memory memory;
 	struct vm vm;
 	bool has_vm;
+	int held_fd; /* it stands still until this process (a pidfd) has ended; -1: it does not */
 	int once_fd; /* the state that it was loaded from, to be marked; -1: none */
 
 	enum vmm_state state;
@@ -91,6 +92,8 @@ int control_make_bare(struct control *c, struct err *err);
 int control_load_mark(struct control *c, struct err *err);
 void control_pause(struct control *c);
 void control_resume(struct control *c);
+/* Lets it stand still, though it runs, until the process @pid has ended. Nothing else is told. */
+void control_hold(struct control *c, pid_t pid);
 int control_reset(struct control *c, enum vmm_reason reason, const char *text, struct err *err);
 void control_set_state(struct control *c, enum vmm_state state, enum vmm_reason reason,
 		       const char *text);

@@ -201,6 +201,8 @@ static int do_reset(struct control *c, struct request *req, struct reply *reply,
 	if (c->config.kernel_fd < 0)
 		return err_set(err, -ENOENT,
 			       "it went on from a state, and there was no kernel any more");
+	if (c->held_fd >= 0)
+		return err_set(err, -EBUSY, "its memory is being written");
 	vm_pause(&c->vm); /* disks finish what is under way */
 	ret = control_reset(c, VMM_REASON_NONE, "", err);
 	if (ret < 0)

@@ -42,6 +42,7 @@ struct instant {
 	size_t len;
 	struct vmm_vcpu_state *registers;
 	bool ran;
+	pid_t holder;
 	uint64_t since; /* it stands still */
 	struct vmm_snapshot_done done;
 };
@@ -109,11 +110,13 @@ static int take_state(struct instant *i, struct err *err)
 static int fork_holder(struct instant *i, struct err *err)
 {
 	struct control *c = i->c;
-	pid_t pid = i->sock >= 0 ? fork() : 1;
 
-	if (pid == 0)
+	if (i->sock < 0)
+		return 0;
+	i->holder = fork();
+	if (i->holder == 0)
 		hold_run(&c->memory, i->sock, &c->title, c->config.name);
-	return pid < 0 ? err_set(err, -errno, "cannot fork: %s", strerror(errno)) : 0;
+	return i->holder < 0 ? err_set(err, -errno, "cannot fork: %s", strerror(errno)) : 0;
 }
 
 static void switch_disks(struct control *c)
@@ -144,6 +147,10 @@ static void go_on(struct instant *i)
 {
 	if (!i->ran)
 		return;
+	if (i->holder > 0 && i->c->memory.huge) {
+		control_hold(i->c, i->holder);
+		return;
+	}
 	vm_resume(&i->c->vm);
 	i->done.pause_ns = now_ns() - i->since;
 }
@@ -223,6 +230,8 @@ int control_snapshot(struct control *c, struct request *req, struct reply *reply
 		return err_set(err, -EPROTO, "SNAPSHOT: malformed");
 	if (!c->has_vm || c->reset_at != 0)
 		return err_set(err, -EBUSY, "the machine is about to be reset");
+	if (c->held_fd >= 0)
+		return err_set(err, -EBUSY, "its memory is being written");
 	r = check_disks(c, err);
 	if (r < 0)
 		return r;

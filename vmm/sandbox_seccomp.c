@@ -109,6 +109,7 @@ static const struct {
     {SYS_dup2, "the same, and a clone: what it has, to where that is looked for"},
     {SYS_sched_getaffinity, "how many threads write a snapshot's memory"},
     {SYS_sync_file_range, "a snapshot's memory goes to the disk while more is written"},
+    {SYS_pidfd_open, "the end of who holds memory in hugepages: the guest waits for it"},
     {SYS_recvmsg, "requests of the daemon"},
     {SYS_sendmsg, "answers and events"},
     {SYS_accept4, "a daemon that was restarted"},

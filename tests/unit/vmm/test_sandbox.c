@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -170,9 +171,10 @@ static int run_program(void)
 	return execl("/bin/true", "true", NULL);
 }
 
-static int make_process(void)
+/* Not a fork that shares nothing: one that would be the daemon's child. */
+static int make_sibling(void)
 {
-	return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) < 0;
+	return syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0) < 0;
 }
 
 static int make_code(void)
@@ -226,13 +228,65 @@ static int old_abi(void)
 static void all_else_ends_it(void **state)
 {
 	static int (*const deeds[])(void) = {
-	    make_socket,      run_program,    make_process,   turn_into_code, make_code, trace,
+	    make_socket,      run_program,    make_sibling,   turn_into_code, make_code, trace,
 	    type_at_terminal, signal_another, make_namespace, read_another,   old_abi,
 	};
 
 	(void)state;
 	for (unsigned i = 0; i < nitems(deeds); i++)
 		both(deeds[i], true);
+}
+
+/* The holder of a snapshot's memory, and a clone: locked in as their parent is. */
+static int fork_breaks_out(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(make_socket());
+	/* Its end, without waiting for children (which is not allowed either). */
+	status = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pid < 0 || status < 0)
+		return 1;
+	return poll(&(struct pollfd){.fd = status, .events = POLLIN}, 1, 60000) == 1 ? 0 : 2;
+}
+
+static void a_fork_is_locked_in(void **state)
+{
+	struct err err = ERR_INIT;
+	int out[2], status;
+	pid_t pid;
+
+	(void)state;
+	both(fork_breaks_out, false);
+	/* Seen from outside: what the fork says after it has tried does not come. */
+	assert_int_equal(pipe(out), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (sandbox_enter(UID, UID, &err) < 0 || sandbox_seal(&err) < 0)
+			_exit(91);
+		if (fork() == 0) {
+			if (write(out[1], "a", 1) != 1)
+				_exit(1);
+			make_socket();
+			if (write(out[1], "b", 1) != 1)
+				_exit(1);
+		}
+		_exit(0);
+	}
+	close(out[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	{
+		char said[2];
+
+		assert_int_equal(read(out[0], said, 1), 1);
+		assert_int_equal(said[0], 'a');
+		assert_int_equal(read(out[0], said, 1), 0);
+	}
+	close(out[0]);
 }
 
 /* A ring could do what the filter forbids. */
@@ -254,7 +308,7 @@ int main(void)
 	const struct CMUnitTest filtered[] = {
 	    cmocka_unit_test(a_machine_can_work),  cmocka_unit_test(no_file_can_be_opened),
 	    cmocka_unit_test(privileges_are_gone), cmocka_unit_test(all_else_ends_it),
-	    cmocka_unit_test(no_new_ring),
+	    cmocka_unit_test(no_new_ring),	   cmocka_unit_test(a_fork_is_locked_in),
 	};
 	const struct CMUnitTest instrumented[] = {
 	    cmocka_unit_test(a_machine_can_work),

@@ -17,7 +17,8 @@
 bool node_alive(struct node *n)
 {
 	return (!n->m || machine_alive(n->m)) && (!n->pool || pool_alive(n->pool)) &&
-	       (!n->volume || volume_alive(n->volume));
+	       (!n->volume || volume_alive(n->volume)) &&
+	       (!n->snapshot || snapshot_alive(n->snapshot));
 }
 
 bool node_attr_told(const struct node *n)
@@ -53,6 +54,9 @@ static struct timespec thing_mtime(struct node *n, int aspect, struct timespec o
 		return volume_changed(n->volume, (enum volume_aspect)(aspect - ASPECT_VOLUME(0)));
 	if (n->pool && aspect >= ASPECT_POOL(0))
 		return pool_changed(n->pool, (enum pool_aspect)(aspect - ASPECT_POOL(0)));
+	if (n->snapshot && aspect >= ASPECT_SNAPSHOT(0))
+		return snapshot_changed(n->snapshot,
+					(enum snapshot_aspect)(aspect - ASPECT_SNAPSHOT(0)));
 	if (n->m)
 		return machine_changed(n->m, (enum machine_aspect)aspect, disk_name(n));
 	return otherwise;
@@ -234,7 +238,7 @@ int node_chattr(struct node *n, const struct stat *st, unsigned which, struct er
 					   : "pool");
 	if (!(which & CHATTR_MODE) || (st->st_mode & 07777) == (now.st_mode & 07777))
 		return 0;
-	if ((!n->m && !n->pool) || n->job)
+	if ((!n->m && !n->pool) || n->job || n->snapshot)
 		return err_set(err, -EPERM, "its mode is fixed");
 	r = node_owner_path(n, path, sizeof(path));
 	if (r < 0)
@@ -249,7 +253,9 @@ void node_complain(struct node *n, const char *what, const struct err *err)
 {
 	if (!err->code)
 		return;
-	if (n->m && machine_alive(n->m))
+	if (n->snapshot && snapshot_alive(n->snapshot))
+		snapshot_error_set(n->snapshot, what, err);
+	else if (n->m && machine_alive(n->m))
 		machine_error_set(n->m, what, err);
 	else if (n->volume && volume_alive(n->volume))
 		volume_error_set(n->volume, what, err);

@@ -167,8 +167,8 @@ static void set_caller(struct call *d)
 	else
 		d->caller = call_caller_groups(d);
 	d->caller.cancel = storage ? &d->storage : &d->cancel;
-	d->interrupted =
-	    (struct interrupted){.tid = d->caller.pid, .cancel = &d->cancel, .deadly = storage};
+	d->interrupted = (struct interrupted){
+	    .tid = d->caller.pid, .cancel = &d->cancel, .deadly = storage || d->deadly};
 }
 
 void call_defer(struct call *c, void (*run)(struct call *c), enum work_class class)

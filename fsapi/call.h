@@ -35,6 +35,7 @@ struct call {
 	bool owns_handle;    /* until it is answered */
 	bool resizes;	     /* setattr: to st.st_size */
 	bool closes;	     /* release of an image */
+	bool deadly;	     /* only a signal that ends the client cancels it */
 	bool after_closings; /* begins when what was closed before is closed (closing.c) */
 
 	void (*run)(struct call *c); /* deferred */

@@ -37,7 +37,8 @@ static bool row_present(struct node *dir, const struct row *row)
 			     .m = dir->m,
 			     .job = dir->job,
 			     .pool = dir->pool,
-			     .volume = dir->volume};
+			     .volume = dir->volume,
+			     .snapshot = dir->snapshot};
 
 	return row->kind != &kind_link || row->show(&probe, &sb) == 0;
 }

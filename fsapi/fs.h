@@ -26,6 +26,7 @@
 #include "machine.h"
 #include "model.h"
 #include "pool.h"
+#include "snapshot.h"
 #include "util/cancel.h"
 #include "util/clock.h"
 #include "util/err.h"
@@ -56,6 +57,10 @@ enum dir_id {
 	DIR_VCPU,
 	DIR_JOBS,
 	DIR_JOB,
+	DIR_SNAPSHOTS,
+	DIR_SNAPSHOT,
+	DIR_SNAPSHOT_DISKS,
+	DIR_SNAPSHOT_DISK,
 	DIR_POOLS,
 	DIR_POOL,
 	DIR_VOLUMES,
@@ -65,9 +70,13 @@ enum dir_id {
 	DIR_MAX = DIR_STATIC + 32,
 };
 
-/* Aspects of rows: those of a machine (enum machine_aspect), of a pool, of a volume, and others. */
-#define ASPECT_POOL(aspect)   (ASPECT_MAX + (int)(aspect))
-#define ASPECT_VOLUME(aspect) (ASPECT_MAX + POOL_ASPECT_MAX + (int)(aspect))
+/*
+ * Aspects of rows: those of a machine (enum machine_aspect), of a snapshot, of a pool, of a
+ * volume, and others.
+ */
+#define ASPECT_SNAPSHOT(aspect) (ASPECT_MAX + (int)(aspect))
+#define ASPECT_POOL(aspect)	(ASPECT_SNAPSHOT(SNAPSHOT_ASPECT_MAX) + (int)(aspect))
+#define ASPECT_VOLUME(aspect)	(ASPECT_POOL(POOL_ASPECT_MAX) + (int)(aspect))
 enum {
 	ASPECT_FIXED = -1,    /* never changes while the daemon lives */
 	ASPECT_EVENTS = -2,   /* the log of events, and what the last command left */
@@ -110,6 +119,7 @@ enum thing_kind {
 	THING_JOB,
 	THING_POOL,
 	THING_VOLUME,
+	THING_SNAPSHOT,
 	THING_KIND_MAX,
 };
 
@@ -150,7 +160,7 @@ struct dir_ops {
 	 * end. @h keeps what a listing needs between calls. */
 	bool (*next)(struct node *dir, struct handle *h, uint64_t *cursor, struct child *child);
 	size_t (*count)(struct node *dir); /* how many there are */
-	/* mkdir, rmdir, rename within the directory; NULL where none is allowed. */
+	/* mkdir, rmdir, rename within the directory; NULL where none is allowed. All may wait. */
 	int (*make)(struct node *dir, const char *name, mode_t mode, const struct caller *caller,
 		    struct child *child, struct err *err);
 	int (*remove)(struct node *dir, const char *name, const struct caller *caller,
@@ -164,6 +174,8 @@ struct dir {
 	struct row child; /* what each dynamic child is; it has no name */
 	const struct dir_ops *ops;
 	bool scratch;	   /* editors may leave their files here */
+	bool takes_long;   /* mkdir and rmdir here: as a command does, and cancelled like one */
+	bool no_copies;	   /* what is made here is no part of a copy of what it belongs to */
 	const char *title; /* for README */
 	struct row *made;  /* `rows`, where this directory owns their memory */
 	char *made_name;   /* its own name, likewise */
@@ -199,7 +211,7 @@ struct kind {
 };
 
 extern const struct kind kind_attribute, kind_document, kind_command, kind_log, kind_blob,
-    kind_image, kind_link, kind_dir, kind_scratch, kind_scratch_link;
+    kind_image, kind_link, kind_dir, kind_scratch, kind_scratch_link, kind_archive;
 
 struct log_ops {
 	int (*open)(struct node *n); /* a descriptor; -ENOENT: empty so far */
@@ -238,6 +250,7 @@ struct node {
 	struct job *job;    /* hold the references; NULL where it does not */
 	struct pool *pool;
 	struct volume *volume;
+	struct snapshot *snapshot;
 	struct scratch *scratch; /* of a scratch file's node: a reference */
 
 	atomic_uint_fast64_t refs;
@@ -382,16 +395,17 @@ struct handle {
 	/* what a writer wrote; lock */
 	struct strbuf written;
 	uint64_t next_offset; /* end of the last write */
-	bool dirty;	      /* document: not taken yet; image: not flushed yet */
+	bool dirty;	      /* document, archive: not taken yet; image: not flushed yet */
 	bool whole;	      /* document: begins empty, not with the old text */
 	bool loaded;	      /* document: `written` holds the text so far */
-	int refused;	      /* document: why a write to it was */
+	int refused;	      /* document, archive: why a write to it was */
 	bool has_writer;
 	struct caller writer; /* document: who wrote first, as whom the text is taken */
 
 	int fd; /* log, blob; else -1 */
 	struct machine_core *core;
 	struct content *content;	    /* image */
+	struct archive_import *import;	    /* archive: what is being written; lock */
 	char (*listing)[DISK_NAME_MAX + 1]; /* disks/: its names as of opendir; lock */
 	size_t n_listing;
 
@@ -463,6 +477,8 @@ void intent_unlinked(struct node *n, pid_t pid);
 bool intent_creates(struct node *n, pid_t pid);
 /* Whether, besides, it waits in a system call that does so. */
 bool intent_hides(struct node *n, pid_t pid);
+/* Whether @pid copies what it made: all below the directory of which @n is a part. */
+bool intent_copies(struct node *n, pid_t pid);
 
 /* --- images that are being closed (closing.c) ----------------------------------------- */
 
@@ -530,6 +546,8 @@ void notify_child(struct node *dir, uint64_t id, const char *name, struct thing 
 void notify_gone(struct node *dir, struct thing t, const char *name);
 /* The kernel is mistaken about what @name in @dir is. */
 void notify_name(struct node *dir, const char *name);
+/* What had to wait for a client's mkdir (own_takes_long()) may be told now. With fsapi.lock. */
+void notifier_go_on(struct notifier *nt);
 /* vcpu/: their number may differ from what watchers know. */
 void notify_vcpus(struct node *dir);
 /* Somebody looks at vcpu/ for the first time: what there is, is no news. */
@@ -565,6 +583,9 @@ void own_begin(struct own_op *op, struct node *dir, const char *name);
 void own_end(struct own_op *op);
 /* Whether it does so to @dir just now, or another thread does to @name there (may be NULL). */
 bool own_is(struct node *dir, const char *name);
+/* Whether the kernel holds the lock of @n or of a directory above for one that takes long. With
+ * fsapi.lock. */
+bool own_takes_long(const struct node *n);
 
 /* --- what only the files that include libfuse can do ---------------------------------- */
 
@@ -586,6 +607,7 @@ int tree_jobs_build(struct dir dirs[DIR_MAX]);
 int tree_host_build(struct dir dirs[DIR_MAX]);
 int tree_pool_build(struct dir dirs[DIR_MAX]);
 int tree_volume_build(struct dir dirs[DIR_MAX]);
+int tree_snapshot_build(struct dir dirs[DIR_MAX]);
 /* Adds rows to a directory; they are copied. */
 int dir_add_rows(struct dir *d, const struct row *rows, size_t n);
 

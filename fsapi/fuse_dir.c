@@ -318,6 +318,13 @@ static struct node *made_already(struct call *c)
 	return NULL;
 }
 
+/* No program expects mkdir(2) to be interrupted, but by what ends it. */
+static enum work_class class_in(struct call *c)
+{
+	c->deadly = node_dir(c->node)->takes_long;
+	return c->deadly ? WORK_COMMAND : WORK_SHORT;
+}
+
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct node *n = NULL;
@@ -341,10 +348,11 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 		answer_entry(&c, n);
 	else if (r < 0)
 		answer_err(&c, r);
-	else if (!node_dir(c.node)->ops || !node_dir(c.node)->ops->make)
+	else if (!node_dir(c.node)->ops || !node_dir(c.node)->ops->make ||
+		 (node_dir(c.node)->no_copies && intent_copies(c.node, fuse_req_ctx(req)->pid)))
 		answer_err(&c, -EPERM);
 	else
-		call_defer(&c, run_mkdir, WORK_SHORT);
+		call_defer(&c, run_mkdir, class_in(&c));
 }
 
 static void run_rmdir(struct call *c)
@@ -394,5 +402,5 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		 !node_dir(c.node)->ops->remove)
 		answer_err(&c, -EPERM);
 	else
-		call_defer(&c, run_rmdir, WORK_SHORT);
+		call_defer(&c, run_rmdir, class_in(&c));
 }

@@ -13,6 +13,8 @@ static const char root_text[] =
     "  cat machines/web/state                  watch it\n"
     "  tail -f machines/web/console            what it prints\n"
     "  cat machines/web/error                  why something was refused\n"
+    "  mkdir machines/web/snapshots/base       what it is now, memory and disks, while it runs\n"
+    "  echo 'clone new 3' > machines/web/snapshots/base/ctl   three more that go on from there\n"
     "  rmdir machines/web                      undefine it\n"
     "  mkdir pools/ssd                         define a pool of storage\n"
     "  echo /srv/images > pools/ssd/source     its directory: each file in it is a volume\n"
@@ -26,6 +28,15 @@ static const char root_text[] =
 
 static const char machine_text[] =
     "Sizes are written as 512M or 2G. A value that is refused changes nothing.\n";
+
+static const char snapshot_text[] =
+    "mkdir snapshots/NAME returns when the snapshot is whole and on disk; the guest goes on\n"
+    "after some milliseconds. Others who look into snapshots/ wait as long, so scripts and sshfs\n"
+    "may rather write `snapshot NAME &` to the machine's ctl and watch jobs/. A machine that is\n"
+    "stopped has its disks snapshot alone. What a disk's source names stays as it is below\n"
+    "snapshots, and is not written to: what the guest writes from then on is in layers over it\n"
+    "that filevisor keeps, and that are merged into it when nothing needs it any more.\n"
+    "A copy of a snapshot's directory is a backup: cp -r --sparse=always snapshots/base /backup\n";
 
 static const char *mode_word(const struct row *row)
 {
@@ -78,11 +89,24 @@ static void help_machine(const struct fsapi *fs, struct strbuf *sb)
 	help_subdir(fs, "disks/NAME", DIR_DISK, sb);
 	help_subdir(fs, "vcpu/N", DIR_VCPU, sb);
 	help_subdir(fs, "jobs/N", DIR_JOB, sb);
+	help_subdir(fs, "snapshots/NAME", DIR_SNAPSHOT, sb);
+	strbuf_printf(sb, "\n%s", snapshot_text);
 	strbuf_printf(sb, "\n%s", machine_text);
 	help_commands(
 	    "Commands (a line written to ctl; a final \" &\" makes it a job under jobs/):",
 	    machine_command_help, sb);
 	help_commands("Commands of a disk (to disks/NAME/ctl):", machine_disk_command_help, sb);
+	help_commands("Commands of a snapshot (to snapshots/NAME/ctl; \" &\" likewise):",
+		      snapshot_command_help, sb);
+}
+
+static void help_snapshot(const struct fsapi *fs, struct strbuf *sb)
+{
+	help_subdir(fs, "disks/NAME", DIR_SNAPSHOT_DISK, sb);
+	strbuf_printf(sb, "\n%s", snapshot_text);
+	help_commands(
+	    "Commands (a line written to ctl; a final \" &\" makes it a job of the machine's):",
+	    snapshot_command_help, sb);
 }
 
 static void help_pool(const struct fsapi *fs, struct strbuf *sb)
@@ -107,6 +131,8 @@ int help_show(struct node *n, struct strbuf *sb)
 		strbuf_printf(sb, "\n%s", root_text);
 	else if (d == &fs->dirs[DIR_MACHINE])
 		help_machine(fs, sb);
+	else if (d == &fs->dirs[DIR_SNAPSHOT])
+		help_snapshot(fs, sb);
 	else if (d == &fs->dirs[DIR_POOL])
 		help_pool(fs, sb);
 	return 0;

@@ -86,10 +86,8 @@ bool intent_creates(struct node *n, pid_t pid)
 	return true;
 }
 
-bool intent_is_copier(pid_t pid)
+static bool goes_by(pid_t pid, const char *const *names, size_t n_names)
 {
-	static const char *const names[] = {"cp",     "mv",   "install",     "tar",
-					    "bsdtar", "cpio", "sftp-server", "sshd"};
 	_cleanup_fclose_ FILE *f = NULL;
 	char path[64], comm[32] = "";
 
@@ -100,10 +98,26 @@ bool intent_is_copier(pid_t pid)
 	if (!f || !fgets(comm, sizeof(comm), f))
 		return false;
 	comm[strcspn(comm, "\n")] = '\0';
-	for (size_t i = 0; i < nitems(names); i++)
+	for (size_t i = 0; i < n_names; i++)
 		if (strcmp(comm, names[i]) == 0)
 			return true;
 	return false;
+}
+
+bool intent_is_copier(pid_t pid)
+{
+	static const char *const names[] = {"cp",     "mv",   "install",     "tar",
+					    "bsdtar", "cpio", "sftp-server", "sshd"};
+
+	return goes_by(pid, names, nitems(names));
+}
+
+bool intent_copies(struct node *n, pid_t pid)
+{
+	static const char *const names[] = {"cp", "tar", "bsdtar", "cpio", "rsync"};
+	const struct node *dir = whole_dir(n);
+
+	return dir && remembered(n->fs, pid, dir->ino) && goes_by(pid, names, nitems(names));
 }
 
 /*

@@ -211,6 +211,7 @@ static void belong(struct node *n, const struct node *dir, struct child *child)
 	n->job = dir->job;
 	n->pool = dir->pool;
 	n->volume = dir->volume;
+	n->snapshot = dir->snapshot;
 	if (!child)
 		return;
 	n->thing = child->thing;
@@ -227,6 +228,9 @@ static void belong(struct node *n, const struct node *dir, struct child *child)
 		break;
 	case THING_VOLUME:
 		n->volume = n->thing.ref;
+		break;
+	case THING_SNAPSHOT:
+		n->snapshot = n->thing.ref;
 		break;
 	case THING_NONE:
 	case THING_KIND_MAX:
@@ -331,6 +335,8 @@ static bool belongs(const struct node *n, struct thing t)
 		return n->pool == t.ref;
 	case THING_VOLUME:
 		return n->volume == t.ref;
+	case THING_SNAPSHOT:
+		return n->snapshot == t.ref;
 	case THING_NONE:
 	case THING_KIND_MAX:
 		break;

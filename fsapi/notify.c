@@ -14,7 +14,8 @@
  * What is told: only nodes that the kernel knows (nobody can watch others), each
  * queued once however often it changes, and batches come no faster than
  * every BATCH_MS, so that a guest that prints a lot costs little. A command
- * file with a writer is passed over: the kernel would make us wait for its inode.
+ * file with a writer is passed over: the kernel would make us wait for its inode. What lies
+ * below a directory in which a client's mkdir takes long (snapshots/) waits for the end of that.
  *
  * poll(2) needs none of this: waiters are woken at once by notify_changed().
  */
@@ -54,6 +55,8 @@ struct notifier {
 	struct event *events, **last_event;
 	unsigned n_events;
 	uint64_t queued, dropped, sent;
+	struct event *held_events, **last_held_event; /* until notifier_go_on() */
+	struct node *held, **last_held;
 
 	/* what the thread is doing just now */
 	struct node *dir;
@@ -72,6 +75,8 @@ int notifier_open(struct notifier **out, struct fsapi *fs)
 	nt->fs = fs;
 	nt->last = &nt->first;
 	nt->last_event = &nt->events;
+	nt->last_held_event = &nt->held_events;
+	nt->last_held = &nt->held;
 	pthread_mutex_init(&nt->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -88,10 +93,32 @@ static void free_event(struct event *e)
 	free(e);
 }
 
+/* With the lock. What was held comes first: it is older. */
+static void release_held(struct notifier *nt)
+{
+	if (nt->held_events) {
+		*nt->last_held_event = nt->events;
+		if (!nt->events)
+			nt->last_event = nt->last_held_event;
+		nt->events = nt->held_events;
+		nt->held_events = NULL;
+		nt->last_held_event = &nt->held_events;
+	}
+	if (nt->held) {
+		*nt->last_held = nt->first;
+		if (!nt->first)
+			nt->last = nt->last_held;
+		nt->first = nt->held;
+		nt->held = NULL;
+		nt->last_held = &nt->held;
+	}
+}
+
 void notifier_close(struct notifier *nt)
 {
 	if (!nt)
 		return;
+	release_held(nt);
 	while (nt->first) {
 		struct node *n = nt->first;
 
@@ -144,6 +171,13 @@ static void wake_pollers(struct node *n)
 		wire_poll_free(h->poll);
 		h->poll = NULL;
 	}
+}
+
+void notifier_go_on(struct notifier *nt)
+{
+	LOCK_SCOPE(&nt->lock);
+	release_held(nt);
+	pthread_cond_signal(&nt->wake);
 }
 
 void notify_changed(struct node *n)
@@ -329,27 +363,30 @@ struct search {
 	struct node *found; /* a reference */
 };
 
-static void match_volume(struct node *n, void *arg)
+static void match_gone(struct node *n, void *arg)
 {
 	struct search *s = arg;
 	char name[256];
 
-	if (s->found || n->parent != s->dir || n->thing.kind != THING_VOLUME ||
-	    thing_alive(n->thing))
+	if (s->found || n->parent != s->dir || n->thing.kind == THING_NONE || thing_alive(n->thing))
 		return;
 	thing_name(n->thing, name);
 	if (strcmp(name, s->name) == 0)
 		s->found = node_ref(n);
 }
 
-/* The node of what is gone: of a volume only the name was told, its node has a number. */
+/* The node of what is gone: of volumes and snapshots only the name was told, and their nodes have
+ * numbers. */
 static struct node *gone_node(struct node *dir, uint64_t id, const char *name)
 {
 	struct search s = {.dir = dir, .name = name};
 
-	if (id || !dir->pool)
+	if (dir->row->dir == DIR_VOLUMES && !id)
+		nodes_of_thing(dir->fs, thing_of(THING_POOL, dir->pool), match_gone, &s);
+	else if (dir->row->dir == DIR_SNAPSHOTS && !id)
+		nodes_of_thing(dir->fs, thing_of(THING_MACHINE, dir->m), match_gone, &s);
+	else
 		return node_find(dir, &node_dir(dir)->child, id, id ? NULL : name);
-	nodes_of_thing(dir->fs, thing_of(THING_POOL, dir->pool), match_volume, &s);
 	return s.found;
 }
 
@@ -453,10 +490,37 @@ static void tell_node(struct notifier *nt, struct node *n)
 
 /* --- the thread ----------------------------------------------------------------------- */
 
+/* Puts aside what comes next as long as the hand would hang behind a client. With both locks. */
+static void hold(struct notifier *nt)
+{
+	while (nt->events && own_takes_long(nt->events->dir)) {
+		struct event *e = nt->events;
+
+		nt->events = e->next;
+		if (!nt->events)
+			nt->last_event = &nt->events;
+		e->next = NULL;
+		*nt->last_held_event = e;
+		nt->last_held_event = &e->next;
+	}
+	while (nt->first && own_takes_long(nt->first)) {
+		struct node *n = nt->first;
+
+		nt->first = n->queue_next;
+		if (!nt->first)
+			nt->last = &nt->first;
+		n->queue_next = NULL;
+		*nt->last_held = n;
+		nt->last_held = &n->queue_next;
+	}
+}
+
 /* Takes one piece of what was queued when the batch began. */
 static bool take(struct notifier *nt, struct event **e, struct node **n)
 {
+	LOCK_SCOPE(&nt->fs->lock);
 	LOCK_SCOPE(&nt->lock);
+	hold(nt);
 	*e = NULL;
 	*n = NULL;
 	if (nt->stop)

@@ -31,6 +31,20 @@ void own_end(struct own_op *op)
 	while (*p != op)
 		p = &(*p)->next;
 	*p = op->next;
+	if (node_dir(op->dir)->takes_long)
+		notifier_go_on(fs->notifier);
+}
+
+bool own_takes_long(const struct node *n)
+{
+	for (; n; n = n->parent) {
+		if (!node_is_dir(n) || !node_dir(n)->takes_long)
+			continue;
+		for (const struct own_op *op = n->fs->own_ops; op; op = op->next)
+			if (op->dir == n)
+				return true;
+	}
+	return false;
 }
 
 bool own_is(struct node *dir, const char *name)
@@ -169,6 +183,17 @@ static void disk_changed(struct node *mdir, int aspect, const char *name)
 	rows_changed(disk, aspect);
 }
 
+static void snapshot_came_or_went(struct node *mdir, const char *name)
+{
+	_cleanup_node_ struct node *dir = known_row(mdir, "snapshots");
+
+	if (!dir)
+		return;
+	notify_changed(dir);
+	if (name && !own_is(dir, name))
+		notify_child(dir, 0, name, (struct thing){0});
+}
+
 static void machine_aspect_changed(void *arg, struct machine *m, enum machine_aspect aspect,
 				   const char *name)
 {
@@ -189,6 +214,9 @@ static void machine_aspect_changed(void *arg, struct machine *m, enum machine_as
 	case ASPECT_DISK_CONTENT:
 		disk_changed(mdir, (int)aspect, name);
 		return;
+	case ASPECT_SNAPSHOTS:
+		snapshot_came_or_went(mdir, name);
+		return;
 	case ASPECT_VCPUS:
 		dir = known_row(mdir, "vcpu");
 		if (dir)
@@ -201,6 +229,19 @@ static void machine_aspect_changed(void *arg, struct machine *m, enum machine_as
 		return;
 	}
 	rows_changed(mdir, (int)aspect);
+}
+
+static void snapshot_aspect_changed(void *arg, struct snapshot *s, int aspect)
+{
+	_cleanup_node_ struct node *mdir = known_machine(arg, snapshot_machine(s));
+	_cleanup_node_ struct node *dir = known_row(mdir, "snapshots");
+	_cleanup_node_ struct node *sdir = NULL;
+
+	if (!dir)
+		return;
+	sdir = node_find(dir, &node_dir(dir)->child, CHILD_ID(snapshot_serial(s)), NULL);
+	if (sdir)
+		rows_changed(sdir, ASPECT_SNAPSHOT(aspect));
 }
 
 /* --- pools and volumes ---------------------------------------------------------------- */
@@ -334,6 +375,7 @@ const struct model_observer fsapi_observer = {
     .pool_renamed = pool_renamed,
     .pool_changed = pool_aspect_changed,
     .volume_changed = volume_aspect_changed,
+    .snapshot_changed = snapshot_aspect_changed,
     .events_grew = events_grew,
     .job_added = job_added,
     .job_changed = job_state_changed,

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: ISC
-/* What of the model has a directory of its own: machines, jobs, pools, volumes. One table. */
+/*
+ * What of the model has a directory of its own: machines, jobs, pools, volumes, snapshots. One
+ * table.
+ */
 #include <stdio.h>
 
 #include "fsapi/fs.h"
@@ -108,11 +111,37 @@ static bool alive_volume(void *ref)
 	return volume_alive(ref);
 }
 
+static void get_snapshot(void *ref)
+{
+	snapshot_get(ref);
+}
+
+static void put_snapshot(void *ref)
+{
+	snapshot_put(ref);
+}
+
+static void name_snapshot(void *ref, char name[256])
+{
+	snapshot_name(ref, name);
+}
+
+static uint64_t number_snapshot(void *ref)
+{
+	return snapshot_serial(ref);
+}
+
+static bool alive_snapshot(void *ref)
+{
+	return snapshot_alive(ref);
+}
+
 static const struct thing_ops things[] = {
     [THING_MACHINE] = {get_machine, put_machine, name_machine, number_machine, alive_machine},
     [THING_JOB] = {get_job, put_job, name_job, number_job, NULL},
     [THING_POOL] = {get_pool, put_pool, name_pool, number_pool, alive_pool},
     [THING_VOLUME] = {get_volume, put_volume, name_volume, number_volume, alive_volume},
+    [THING_SNAPSHOT] = {get_snapshot, put_snapshot, name_snapshot, number_snapshot, alive_snapshot},
 };
 _Static_assert(nitems(things) == THING_KIND_MAX, "a row for each kind of thing");
 

@@ -198,6 +198,12 @@ static const struct row after_keys[] = {
      .aspect = ASPECT_DISKS,
      .dir = DIR_DISKS,
      .help = "mkdir attaches one, rmdir detaches it"},
+    {.name = "snapshots",
+     .kind = &kind_dir,
+     .mode = 0777,
+     .aspect = ASPECT_SNAPSHOTS,
+     .dir = DIR_SNAPSHOTS,
+     .help = "mkdir takes one, rmdir deletes it, mv renames it"},
     {.name = "vcpu",
      .kind = &kind_dir,
      .mode = 0555,
@@ -238,6 +244,11 @@ static const struct row after_keys[] = {
      .flags = ROW_SLOW | ROW_VOLATILE,
      .ops = &core_ops,
      .help = "an ELF core of it as of opening, for gdb and crash; while it runs"},
+    {.name = "archive",
+     .kind = &kind_archive,
+     .mode = 0666,
+     .aspect = ASPECT_FIXED,
+     .help = "a snapshot's archive copied into it makes a new machine what that was; reads empty"},
 };
 
 int tree_machine_build(struct dir dirs[DIR_MAX])

@@ -20,6 +20,8 @@ int volume_content_open(struct volume *volume, bool write, const struct caller *
 int machine_disk_content_open(struct machine *m, const char *disk, bool write,
 			      const struct caller *caller, struct content **content,
 			      struct err *err);
+/* The bytes of a file, read-only. Takes @fd, also on error. -errno. */
+int content_fd_open(struct content **content, int fd);
 /* Size without opening, from what is kept; 0 where it cannot be told. Never waits. */
 uint64_t machine_disk_size(struct machine *m, const char *disk);
 

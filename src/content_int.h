@@ -38,11 +38,6 @@ struct content_block_params {
 int content_block_open(struct content **content, struct block *block,
 		       const struct content_block_params *params, struct err *err);
 
-/* --- content_fd.c -------------------------------------------------------------------- */
-
-/* The bytes of a file, read-only. Takes @fd, also on error. -errno. */
-int content_fd_open(struct content **content, int fd);
-
 /* --- content.c ----------------------------------------------------------------------- */
 
 /* The extent at @offset, within @bytes of it: how long it is alike, and whether it reads as zero.

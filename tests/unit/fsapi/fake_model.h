@@ -24,11 +24,13 @@
 #include "machine.h"
 #include "model.h"
 #include "pool.h"
+#include "snapshot.h"
 #include "util/cleanup.h"
 #include "util/size.h"
 
 #define FAKE_MACHINES 4096
 #define FAKE_DISKS    8
+#define FAKE_SNAPS    8
 
 struct machine {
 	atomic_uint refs;
@@ -43,6 +45,8 @@ struct machine {
 	char error[600];
 	char disks[FAKE_DISKS][DISK_NAME_MAX + 1];
 	char typed[256];
+	struct snapshot *snapshots[FAKE_SNAPS];
+	char imported[64]; /* what was written to `archive` */
 	struct timespec changed;
 };
 
@@ -759,5 +763,6 @@ void machine_core_close(struct machine_core *core)
 
 #include "tests/unit/fsapi/fake_jobs.h"
 #include "tests/unit/fsapi/fake_pool.h"
+#include "tests/unit/fsapi/fake_snapshot.h"
 
 #endif

@@ -46,7 +46,8 @@ struct pool {
 };
 
 struct content {
-	struct volume *volume;
+	struct volume *volume; /* or a file: */
+	int fd;
 	bool write;
 };
 
@@ -621,8 +622,19 @@ uint64_t machine_disk_size(struct machine *m, const char *disk)
 	return 4096;
 }
 
+int content_fd_open(struct content **content, int fd)
+{
+	*content = calloc(1, sizeof(**content));
+	(*content)->fd = fd;
+	return 0;
+}
+
 uint64_t content_size(struct content *c)
 {
+	struct stat st;
+
+	if (!c->volume)
+		return fstat(c->fd, &st) == 0 ? (uint64_t)st.st_size : 0;
 	return volume_size(c->volume);
 }
 
@@ -630,6 +642,8 @@ ssize_t content_read(struct content *c, void *buf, size_t len, uint64_t offset)
 {
 	struct volume *v = c->volume;
 
+	if (!v)
+		return pread(c->fd, buf, len, (off_t)offset);
 	fake_storage_wait();
 	LOCK_SCOPE(&v->pool->model->lock);
 	if (offset >= v->size)
@@ -690,7 +704,12 @@ int content_flush(struct content *c)
 int64_t content_seek(struct content *c, int64_t offset, int whence)
 {
 	struct volume *v = c->volume;
+	off_t at;
 
+	if (!v) {
+		at = lseek(c->fd, offset, whence);
+		return at < 0 ? -errno : at;
+	}
 	LOCK_SCOPE(&v->pool->model->lock);
 	if (offset < 0 || (uint64_t)offset >= v->size)
 		return -ENXIO;
@@ -703,6 +722,11 @@ int content_close(struct content *c)
 {
 	if (!c)
 		return 0;
+	if (!c->volume) {
+		close(c->fd);
+		free(c);
+		return 0;
+	}
 	pthread_mutex_lock(&c->volume->pool->model->lock);
 	*(c->write ? &c->volume->writers : &c->volume->readers) -= 1;
 	pthread_mutex_unlock(&c->volume->pool->model->lock);

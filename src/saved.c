@@ -27,7 +27,7 @@
 #define STATE_NEW   SAVED_STATE_NEW
 #define MEMORY_NEW  ".saved-memory.new"
 #define LAYERS_NEW  ".saved-layers.new"
-#define TEXT_MAX    (1u << 20) /* of the two that are text */
+#define TEXT_MAX    (4u << 20) /* of the two that are text */
 #define COPY_BYTES  (1u << 20)
 
 #define LOW_RAM_END 0xc0000000ull
@@ -268,6 +268,8 @@ static void keep_layers(struct machine *m, int dir)
 	if (file_read(dir, LAYERS_FILE, TEXT_MAX, &text, &len) == 0 &&
 	    layer_set_parse(text, len, &set, NULL) == 0)
 		layer_set_get(m->model, &set);
+	else
+		layers_keep_all(m->model); /* it cannot be told what it refers to */
 }
 
 static void load(struct machine *m)
@@ -277,7 +279,9 @@ static void load(struct machine *m)
 	int r = dir < 0 ? err_set(&err, dir, "its directory: %s", strerror(-dir))
 			: load_memory(m, dir, &err);
 
-	if (r == 0) {
+	if (r < 0) {
+		layers_keep_all(m->model);
+	} else {
 		r = settle_layers(m, dir, &err);
 		if (r < 0)
 			keep_layers(m, dir);

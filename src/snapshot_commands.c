@@ -3,14 +3,12 @@
  * A snapshot as the subject of commands, with their table; and what mkdir(2), rmdir(2) and
  * rename(2) do to snapshots.
  */
-#define LOG_MODULE "snapshot"
 #include <errno.h>
 #include <string.h>
 
 #include "command.h"
 #include "snapshot_int.h"
 #include "util/cleanup.h"
-#include "util/log.h"
 
 /* --- the table --------------------------------------------------------------------------------
  */
@@ -312,20 +310,19 @@ static int remove_it(struct machine *m, struct snapshot *s, const struct caller 
 		     struct err *err)
 {
 	struct subject subject = subject_of(s);
-	struct err ignored = ERR_INIT;
 	int r = claim_removal(s, err);
 
 	if (r < 0)
 		return r;
 	r = hand_on_children(s, err);
 	if (r == 0)
+		r = machine_layers_parent(m, s->id, s->parent, err);
+	if (r == 0)
 		r = take_out(s, err);
 	if (r < 0) {
 		snapshot_unclaim(s);
 		return r;
 	}
-	if (snapshot_parent_replace(m, s->id, s->parent, &ignored) < 0)
-		log_warn("%s", ignored.text);
 	snapshot_event(s, "snapshot-removed", NULL, caller);
 	jobs_drop(m->model->jobs, &subject);
 	snapshot_store_sweep(s);

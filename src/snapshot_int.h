@@ -130,12 +130,6 @@ struct command_call;
 int lifecycle_snapshot(struct model *model, struct machine *m, struct command_call *call,
 		       const struct caller *caller, struct err *err);
 
-/*
- * The snapshot (its id; "": none) that the machine goes on from becomes @to; where @from is not
- * NULL, only if it was @from.
- */
-int snapshot_parent_replace(struct machine *m, const char *from, const char *to, struct err *err);
-
 /* --- snapshot_restore.c ------------------------------------------------------------------------
  */
 

@@ -24,7 +24,7 @@
 
 #define HIDDEN_MAX 64
 #define META_MAX   4096
-#define TEXT_MAX   (1u << 20) /* of `layers` and `memory` */
+#define TEXT_MAX   (4u << 20) /* of `layers` and `memory` */
 
 static int refused(struct err *err, int code, const char *what)
 {
@@ -327,6 +327,7 @@ static void keep(struct machine *m, struct layer_set *layers, struct memory_map 
 	struct memory_map **maps;
 
 	m->snapshots = all;
+	layers_keep_all(m->model);
 	layer_set_get(m->model, layers);
 	if (memory)
 		memory_map_get(m->model, memory);
@@ -367,6 +368,8 @@ static int load_one(struct machine *m, int parent, const char *name, struct err 
 	if (r == 0 && s->memory)
 		r = check_files(s, dir, err);
 	if (r < 0) {
+		if (r_layers < 0 || r_memory < 0)
+			layers_keep_all(m->model); /* it cannot be told what it refers to */
 		keep(m, &s->layers, take_ptr(s->memory));
 		return r;
 	}

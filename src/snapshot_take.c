@@ -218,6 +218,8 @@ static int write_memory_to(struct take *t, int fd, const char *id, struct memory
 		close(parent_fds[i]);
 	if (r == 0 && fsync(fd) < 0)
 		r = err_set(t->err, -errno, "cannot write the guest's memory: %s", strerror(errno));
+	if (r == 0)
+		job_progress(t->job, t->s->def->values.memory, t->s->def->values.memory, "bytes");
 	return r;
 }
 
@@ -300,7 +302,7 @@ static int show(struct take *t, const struct caller *caller)
 		snapshot_put(t->s); /* the next daemon finds it */
 		return err_set(t->err, r, "out of memory");
 	}
-	if (snapshot_parent_replace(t->m, NULL, t->s->id, &ignored) < 0)
+	if (machine_layers_parent(t->m, NULL, t->s->id, &ignored) < 0)
 		log_warn("%s", ignored.text);
 	snapshot_event(t->s, "snapshot-taken", NULL, caller);
 	snapshots_tell_sizes(t->m);
@@ -350,21 +352,4 @@ int lifecycle_snapshot(struct model *model, struct machine *m, struct command_ca
 	snapshot_put(t.s);
 	vmm_put(t.vmm);
 	return r;
-}
-
-/* --- what the machine goes on from ----------------------------------------------------------- */
-
-int snapshot_parent_replace(struct machine *m, const char *from, const char *to, struct err *err)
-{
-	_cleanup_(layer_set_free) struct layer_set set = {0};
-
-	if (machine_layers(m, &set) < 0)
-		return err_set(err, -ENOMEM, "out of memory");
-	if (from && (!set.parent || strcmp(set.parent, from) != 0))
-		return 0;
-	free(set.parent);
-	set.parent = *to ? strdup(to) : NULL;
-	if (*to && !set.parent)
-		return err_set(err, -ENOMEM, "out of memory");
-	return machine_layers_set(m, &set, err);
 }

@@ -32,8 +32,7 @@ int machine_owner_rights(struct machine *m, struct rights *rights)
 
 /* --- paths ----------------------------------------------------------------------------------- */
 
-/* The path of "POOL/VOLUME" where volumes have paths; nothing where they have none. */
-static void volume_path(struct model *model, const char *name, struct strbuf *sb)
+void disk_volume_path(struct model *model, const char *name, struct strbuf *sb)
 {
 	_cleanup_strbuf_ struct strbuf type = STRBUF_INIT, source = STRBUF_INIT;
 	char pool_of[POOL_NAME_MAX + 1];
@@ -74,7 +73,7 @@ static int backing_paths(struct model *model, const char *backing, struct strbuf
 		if (*w == '/')
 			strbuf_puts(sb, w);
 		else
-			volume_path(model, w, sb);
+			disk_volume_path(model, w, sb);
 		if (sb->len == before + 1)
 			sb->data[--sb->len] = '\0';
 	}

@@ -36,6 +36,9 @@ static inline void rights_freep(struct rights *rights)
 }
 #define _cleanup_rights_ __attribute__((cleanup(rights_freep)))
 
+/* Appends the path of "POOL/VOLUME" where volumes have paths; nothing where they have none. */
+void disk_volume_path(struct model *model, const char *name, struct strbuf *sb);
+
 /* Who opens, and what he opened before for the same machine (for words only). */
 struct disk_asks {
 	struct rights owner;

@@ -23,14 +23,16 @@
  * chain has them) are merged into the one below by a job, of a running machine, too.
  */
 #include "model_int.h"
+#include "opener.h"
 #include "storage/image.h"
 
 struct layers; /* model.layers */
 struct content;
-struct file_id;
 struct rights;
 
 #define LAYERS_MAX 48 /* over a source; at most IMAGE_DEPTH_MAX with what is below it */
+
+#define LAYER_FILES_MAX 32 /* of a source that are noted */
 
 /* The top first. n 0: the source alone. */
 struct layer_chain {
@@ -45,13 +47,21 @@ struct disk_layers {
 	uint64_t format; /* enum image_format of the source */
 	uint64_t bytes;	 /* of the disk, when its top layer was made */
 	struct layer_chain chain;
+	/* Which files the source is made of, where that is known: they are frozen. */
+	struct file_id files[LAYER_FILES_MAX];
+	unsigned n_files;
 };
 
-/* Those of a machine, or of a snapshot. */
+/*
+ * Those of a machine, or of a snapshot. A disk whose source was changed while there were layers
+ * over it has an entry for each source: who goes back to one finds its data.
+ */
 struct layer_set {
 	struct disk_layers *disks;
 	size_t n;
-	char *parent; /* name of the snapshot that the machine goes on from; NULL: none */
+	char *parent; /* id of the snapshot that the machine goes on from; NULL: none */
+	/* From machine_layers(): which it is a copy of. 0: of none. */
+	uint64_t version;
 };
 
 /* Frees what is in it; it is empty then. */
@@ -60,14 +70,37 @@ int layer_set_copy(struct layer_set *to, const struct layer_set *from);
 /* That disk over that source; NULL: it has no layers. */
 struct disk_layers *layer_set_find(const struct layer_set *set, const char *disk,
 				   const char *source);
-/* As text (libconfig) and back; -EINVAL with words. */
+/* Appends a copy of @disk. -ENOMEM. */
+int layer_set_add(struct layer_set *set, const struct disk_layers *disk);
+/* Takes the one at @index out. */
+void layer_set_cut(struct layer_set *set, size_t index);
+/*
+ * As text and back; -EINVAL with words. A line each:
+ *
+ *	layers 1
+ *	parent ID		where there is one
+ *	disk NAME FORMAT BYTES	for each; what follows is of that disk:
+ *	source REST OF THE LINE
+ *	file DEV INO		what the source is made of
+ *	layer ID		the top first
+ */
 void layer_set_format(const struct layer_set *set, struct strbuf *sb);
 int layer_set_parse(const char *text, size_t len, struct layer_set *set, struct err *err);
 
+/* A UUID as it names a file. NULL is none. */
+bool layer_id_good(const char *id);
+
 /* --- the store -------------------------------------------------------------------------------- */
 
-/* At start, when machines and snapshots have been loaded and refer to theirs: removes the rest. */
+/* At start, before anything refers to a layer: makes the directory, and the counts. */
 int layers_open(struct model *model, struct err *err);
+/* Before layers_sweep(): something that may refer to layers cannot be read, so nothing of what
+ * seems to be left over is removed by this daemon. */
+void layers_keep_all(struct model *model);
+/*
+ * When machines, snapshots and saved states have been loaded and refer to theirs: removes
+ * the rest. No file is removed before.
+ */
 void layers_sweep(struct model *model);
 void layers_close(struct model *model);
 
@@ -100,12 +133,26 @@ unsigned layer_refs(struct model *model, enum layer_kind kind, const char *id);
 int machine_layers(struct machine *m, struct layer_set *set);
 /*
  * Has these from now on, durable when it returns; takes references of what is new and gives up
- * those of what is gone. @set is copied. -errno with words: nothing changed.
+ * those of what is gone. @set is copied. -errno with words: nothing changed; -EBUSY where @set
+ * has a version and the machine's has changed since.
  */
 int machine_layers_set(struct machine *m, const struct layer_set *set, struct err *err);
+/*
+ * The same for a change of what it has: @change (under m->edit, must not wait) makes it in a copy;
+ * its errno ends it.
+ */
+typedef int layers_change_fn(struct layer_set *set, void *arg, struct err *err);
+int machine_layers_change(struct machine *m, layers_change_fn *change, void *arg, struct err *err);
+/* The snapshot that it goes on from is @to ("": none); where @from is not NULL, only if it was
+ * @from. */
+int machine_layers_parent(struct machine *m, const char *from, const char *to, struct err *err);
 /* When a machine is loaded, and when it is undefined or freed. */
 int machine_layers_load(struct machine *m, struct err *err);
 void machine_layers_drop(struct machine *m);
+/* Of all machines; what is damaged is told in their `error`. */
+void layers_load_all(struct model *model);
+/* The daemon ends: memory only. */
+void machine_layers_free(struct machine *m);
 /*
  * Stages new layers over every writable disk that @m's VMM has (or, without one, over every
  * writable disk of its definition that has a source): makes them, hands them to the VMM

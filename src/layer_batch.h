@@ -4,10 +4,14 @@
 /* New layers over frozen chains, many at once: one sync for all of them. */
 #include "layer.h"
 
+struct layer_model;
+
 struct layer_batch {
 	struct model *model;
+	struct layer_model *models; /* what has been made is copied */
 };
 
+/* layer_batch_end() after it in any case; layers that were made stay. */
 int layer_batch_begin(struct layer_batch *batch, struct model *model, struct err *err);
 void layer_batch_end(struct layer_batch *batch);
 /* As layer_make_over(), but it is on stable storage only when layer_batch_sync() has returned. */

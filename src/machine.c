@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "disk.h"
+#include "layer.h"
 #include "model_int.h"
 #include "stats.h"
 #include "util/cleanup.h"
@@ -89,6 +90,7 @@ void machine_put(struct machine *m)
 	free(m->modes);
 	free(m->error.text);
 	free(m->saved_memory);
+	machine_layers_free(m);
 	disk_sizes_free(m);
 	counters_free(m->last_counters);
 	pthread_cond_destroy(&m->cond);

@@ -189,6 +189,9 @@ static int open_parts(struct model *model, struct err *err)
 	r = events_open(&model->events, model->run_fd, EVENTS_MAX);
 	if (r < 0)
 		return err_set(err, r, "%s/events: %s", model->run_dir, strerror(-r));
+	r = layers_open(model, err);
+	if (r < 0)
+		return r;
 	r = jobs_open(&model->jobs, model);
 	if (r == 0)
 		r = vmm_loop_open(&model->loop);
@@ -198,8 +201,10 @@ static int open_parts(struct model *model, struct err *err)
 		return err_set(err, r, "cannot start: %s", strerror(-r));
 	r = store_load(model, err);
 	if (r == 0) {
+		layers_load_all(model);
 		snapshots_load_all(model);
 		saved_load_all(model);
+		layers_sweep(model);
 	}
 	if (r == 0)
 		r = pools_open(&model->pools, model, err);
@@ -291,6 +296,7 @@ void model_close(struct model *model)
 	pools_close(model->pools); /* its threads look there until they end */
 	model->pools = NULL;
 	registry_destroy(&model->registry);
+	layers_close(model);
 	events_close(model->events);
 	store_close(model);
 	opener_stop(model->opener);
@@ -443,6 +449,7 @@ int model_machine_undefine(struct model *model, struct machine *m, struct err *e
 	tell_removed(m);
 	jobs_drop_machine(model->jobs, m);
 	snapshots_free(m, true);
+	machine_layers_drop(m);
 	rundir_clear(m, true);
 	store_sweep(m);
 	machine_put(m);

@@ -131,6 +131,7 @@ struct machine {
 	bool disks_busy;		/* a change of the VMM's disks is under way */
 	struct disk_kept *kept;		/* sizes of disks; disk_size.c */
 	struct layer_set *layers;	/* over its disks' sources (layer.h); NULL: none */
+	bool layers_damaged;		/* which those are cannot be read: it does not start */
 	struct snapshots *snapshots;	/* snapshot_store.c; NULL: none */
 };
 

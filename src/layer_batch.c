@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: ISC
+/*
+ * Many new layers at once. Those over the same chain are alike to the last byte: the first is
+ * made, the others are copies of what it holds; all reach stable storage with one syncfs(2).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "layer_batch.h"
+#include "layer_int.h"
+#include "util/cleanup.h"
+#include "util/file.h"
+
+#define IMAGE_MAX (8u << 20) /* of an empty image that is kept */
+
+/* What an empty layer over a chain holds. */
+struct layer_model {
+	struct layer_model *next;
+	char over[ID_TEXT]; /* top of the chain; "": none, then: */
+	char *source;
+	uint64_t format, bytes;
+	char *data;
+	size_t len;
+};
+
+int layer_batch_begin(struct layer_batch *batch, struct model *model, struct err *err)
+{
+	(void)err;
+	*batch = (struct layer_batch){.model = model};
+	return 0;
+}
+
+void layer_batch_end(struct layer_batch *batch)
+{
+	while (batch->models) {
+		struct layer_model *one = batch->models;
+
+		batch->models = one->next;
+		free(one->source);
+		free(one->data);
+		free(one);
+	}
+}
+
+static const char *top_of(const struct disk_layers *below)
+{
+	return below->chain.n ? below->chain.ids[0] : "";
+}
+
+static const struct layer_model *find(const struct layer_batch *batch,
+				      const struct disk_layers *below, uint64_t bytes)
+{
+	const struct layer_model *one = batch->models;
+
+	while (one && (one->bytes != bytes || strcmp(one->over, top_of(below)) != 0 ||
+		       one->format != below->format || strcmp(one->source, below->source) != 0))
+		one = one->next;
+	return one;
+}
+
+/* Keeps what was made; where it cannot, the next one is made anew. */
+static void keep(struct layer_batch *batch, const struct disk_layers *below, uint64_t bytes, int fd)
+{
+	struct layer_model *one = calloc(1, sizeof(*one));
+	struct stat st;
+
+	if (!one)
+		return;
+	strcpy(one->over, top_of(below));
+	one->format = below->format;
+	one->bytes = bytes;
+	one->source = strdup(below->source);
+	if (fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size <= IMAGE_MAX) {
+		one->len = (size_t)st.st_size;
+		one->data = malloc(one->len);
+	}
+	if (!one->source || !one->data || file_pread_all(fd, one->data, one->len, 0) < 0) {
+		free(one->source);
+		free(one->data);
+		free(one);
+		return;
+	}
+	one->next = batch->models;
+	batch->models = one;
+}
+
+static bool is_zero(const char *p, size_t len)
+{
+	return !*p && memcmp(p, p + 1, len - 1) == 0;
+}
+
+/* Holes stay holes. */
+static int write_copy(const struct layer_model *one, int fd)
+{
+	int r = ftruncate(fd, (off_t)one->len) < 0 ? -errno : 0;
+
+	for (size_t at = 0, part; r == 0 && at < one->len; at += part) {
+		part = one->len - at < 4096 ? one->len - at : 4096;
+		if (!is_zero(one->data + at, part))
+			r = file_pwrite_all(fd, one->data + at, part, (off_t)at);
+	}
+	return r;
+}
+
+int layer_batch_make_over(struct layer_batch *batch, const struct disk_layers *below,
+			  uint64_t bytes, char id[ID_TEXT], struct err *err)
+{
+	const struct layer_model *one = find(batch, below, bytes);
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	if (below->chain.n >= LAYERS_MAX)
+		return err_set(err, -ENOSPC, "it has %d layers already", LAYERS_MAX);
+	r = layer_make(batch->model, LAYER_DISK, id, &fd, err);
+	if (r < 0)
+		return r;
+	if (one) {
+		r = write_copy(one, fd);
+		if (r < 0)
+			err_set(err, r, "cannot make a layer: %s", strerror(-r));
+	} else {
+		r = layer_write_over(batch->model, below, bytes, fd, err);
+		if (r == 0)
+			keep(batch, below, bytes, fd);
+	}
+	if (r < 0)
+		layer_put(batch->model, LAYER_DISK, id);
+	return r;
+}
+
+int layer_batch_sync(struct layer_batch *batch, struct err *err)
+{
+	if (syncfs(batch->model->layers->dir) == 0)
+		return 0;
+	return err_set(err, -errno, "new layers do not reach the disk: %m");
+}

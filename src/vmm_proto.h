@@ -46,7 +46,7 @@ enum vmm_msg_type {
 	VMM_REPLY = 1, /* error in hdr; on failure the payload is text */
 	/* requests: payload; descriptors; what the reply carries */
 	VMM_HELLO = 16, /* struct vmm_hello; none; struct vmm_status + fd: stats */
-	VMM_CONFIG,	/* struct vmm_config; /dev/kvm */
+	VMM_CONFIG,	/* struct vmm_config; /dev/kvm. Guest memory is the VMM's alone */
 	VMM_KERNEL,	/* none; the kernel's file */
 	VMM_INITRD,	/* none; the initrd's file */
 	VMM_CMDLINE,	/* text */

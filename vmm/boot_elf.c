@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "vmm/boot_int.h"
 #include "vmm/layout.h"
@@ -180,24 +179,23 @@ static int check_segment(const struct gmem *mem, const struct elf *elf, unsigned
 	return 0;
 }
 
-/*
- * Zeroes without touching what is zero already: whole pages of a memfd are
- * given back (a kernel's bss is megabytes), which other memory does not know.
- */
+static bool is_zero(const uint8_t *p, uint64_t len)
+{
+	return *p == 0 && memcmp(p, p + 1, len - 1) == 0;
+}
+
+/* Zeroes. Pages that are zero already are not written: a kernel's bss is megabytes. */
 static void clear(uint8_t *p, uint64_t len)
 {
-	uint64_t head = (PAGE - ((uintptr_t)p & (PAGE - 1))) & (PAGE - 1);
-	uint64_t whole;
+	while (len) {
+		uint64_t n = PAGE - ((uintptr_t)p & (PAGE - 1));
 
-	if (head >= len) {
-		memset(p, 0, len);
-		return;
+		n = n < len ? n : len;
+		if (!is_zero(p, n))
+			memset(p, 0, n);
+		p += n;
+		len -= n;
 	}
-	memset(p, 0, head);
-	whole = (len - head) & ~(PAGE - 1);
-	if (whole && madvise(p + head, whole, MADV_REMOVE) < 0)
-		memset(p + head, 0, whole);
-	memset(p + head + whole, 0, len - head - whole);
 }
 
 static int load_segment(const struct gmem *mem, const struct elf *elf, const Elf64_Phdr *ph,

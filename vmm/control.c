@@ -493,10 +493,13 @@ int control_run(int listen_fd, const struct title *title, const struct memory *i
 	if (title)
 		c->title = *title;
 	c->inherited = inherited;
+	c->memory.pagemap_fd = -1;
+	if (!inherited)
+		memory_init(&c->memory);
 	c->sealed = inherited;
 	c->conn_fd = c->epoll_fd = c->wake_fd = c->polled_pty = -1;
 	c->config.kvm_fd = c->config.kernel_fd = c->config.initrd_fd = -1;
-	c->memory.fd = c->once_fd = c->held_fd = -1;
+	c->once_fd = c->held_fd = -1;
 	c->reset_tokens = RESET_BURST;
 	c->tokens_as_of = control_now_ms();
 	c->idle_until = control_now_ms() + IDLE_MS;

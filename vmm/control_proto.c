@@ -49,8 +49,6 @@ static int do_hello(struct control *c, struct request *req, struct reply *reply,
 	control_proto_fill_status(c, &status);
 	reply_put(reply, &status, sizeof(status));
 	reply->fds[reply->n_fds++] = stats_fd(c->stats);
-	if (c->configured && c->memory.fd >= 0)
-		reply->fds[reply->n_fds++] = c->memory.fd;
 	return 0;
 }
 
@@ -100,13 +98,11 @@ static int do_config(struct control *c, struct request *req, struct reply *reply
 	if (ret < 0)
 		return ret;
 	if (c->inherited)
-		c->memory = *c->inherited, c->memory.fd = -1;
+		memory_inherit(&c->memory, c->inherited);
 	else
 		ret = memory_new(&c->memory, m.memory_bytes, m.hugepages, err);
-	if (ret < 0) {
-		memory_free(&c->memory);
+	if (ret < 0)
 		return ret;
-	}
 	copy_config(&c->config, &m);
 	title_set(&c->title, c->config.name);
 	c->config.kvm_fd = take_fd(&req->fds[0]);
@@ -167,16 +163,13 @@ static int do_console(struct control *c, struct request *req, struct reply *repl
 
 static int do_run(struct control *c, struct request *req, struct reply *reply, struct err *err)
 {
-	int ret;
-
-	(void)req;
+	(void)req, (void)reply;
 	if (!c->configured || (c->config.kernel_fd < 0 && !c->has_vm)) /* a state needs none */
 		return err_set(err, -EINVAL, "no %s yet",
 			       c->configured ? "kernel" : "configuration");
-	ret = control_start(c, err);
-	if (ret == 0 && c->memory.fd >= 0)
-		reply->fds[reply->n_fds++] = c->memory.fd;
-	return ret;
+	if (c->memory.filled && !c->has_vm)
+		return err_set(err, -EINVAL, "memory, and no state that goes with it");
+	return control_start(c, err);
 }
 
 static int do_pause(struct control *c, struct request *req, struct reply *reply, struct err *err)

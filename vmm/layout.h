@@ -2,9 +2,8 @@
 #ifndef FV_VMM_LAYOUT_H
 #define FV_VMM_LAYOUT_H
 /*
- * Where everything is in the guest: memory, ports, interrupts. The memfd that
- * backs guest RAM is laid out like guest physical memory (offset = address),
- * with an untouched hole between LOW_RAM_END and 4 GiB.
+ * Where everything is in the guest: memory, ports, interrupts. RAM has a hole between LOW_RAM_END
+ * and 4 GiB.
  */
 
 /* Below 1 MiB */

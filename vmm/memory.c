@@ -1,94 +1,146 @@
 // SPDX-License-Identifier: ISC
 /*
- * Guest RAM: one memfd whose offsets are guest physical addresses, mapped in two
- * pieces around the hole below 4 GiB, each a memory slot of KVM's. Its size
- * is sealed, so nobody it is passed to can pull it from under the guest. It
- * stays over resets; all its pages are given back then. Never part of a core dump.
+ * Guest RAM: private anonymous memory, in two pieces around the hole below 4 GiB,
+ * each a memory slot of KVM's. Nobody else has it; who wants to know what is in it asks
+ * (VMM_PEEK_MEMORY), and fork(2) makes a second one that is the first as of then.
+ * It stays over resets; all its pages are given back then. Never part of a core dump.
+ *
+ * Large guests have it in huge pages where the host has some: they are faster, and forked in
+ * less time than it takes to copy a page table for each 2 MiB. Small ones, of which there are
+ * many, have pages as they touch them.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define LOG_MODULE "memory"
 #include "vmm/layout.h"
-#include "vmm/vm_int.h"
+#include "vmm/memory.h"
 #include "util/cleanup.h"
-#include "util/log.h"
 
 #define BYTES_MAX (1ull << 46)
 #define HUGE_PAGE (2ull << 20)
-#define HUGE_FROM (1ull << 30) /* from this size on, huge pages are worth being zeroed whole */
+#define HUGE_FROM (512ull << 20) /* from this size on, huge pages are worth being zeroed whole */
 
-static int make(const char *name, uint64_t end, bool hugepages)
+void memory_init(struct memory *m)
 {
-	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (hugepages ? MFD_HUGETLB : 0);
-	_cleanup_close_ int fd = memfd_create(name, flags);
-
-	if (fd < 0 || ftruncate(fd, (off_t)end) < 0)
-		return -errno;
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		return -errno;
-	return take_fd(&fd);
+	*m = (struct memory){.pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC),
+			     .pagemap_pid = getpid()};
 }
 
-int memory_new(struct memory *m, uint64_t bytes, bool hugepages, struct err *err)
+/* How large the host's huge pages are: files of such memory know. 0 or -errno. */
+static int huge_page_bytes(uint64_t *bytes)
 {
+	_cleanup_close_ int fd = memfd_create("hugepages", MFD_CLOEXEC | MFD_HUGETLB);
 	struct stat st;
-	uint64_t page;
-	int fd;
 
-	*m = (struct memory){.fd = -1, .huge = hugepages};
-	if (bytes == 0 || bytes % 4096 != 0)
-		return err_set(err, -EINVAL, "memory: not a size of whole pages");
-	if (bytes > BYTES_MAX)
-		return err_set(err, -ERANGE, "memory: more than %llu TiB", BYTES_MAX >> 40);
-	m->low_bytes = bytes < LAYOUT_LOW_RAM_END ? bytes : LAYOUT_LOW_RAM_END;
-	m->high_bytes = bytes - m->low_bytes;
-	m->ram_top = m->high_bytes ? LAYOUT_HIGH_RAM + m->high_bytes : m->low_bytes;
-	fd = make("guest-ram", m->ram_top, hugepages);
-	if (fd == -EINVAL && hugepages)
-		return err_set(err, -EINVAL, "memory: with hugepages a multiple of %llu MiB",
-			       HUGE_PAGE >> 20);
-	if (fd < 0)
-		return err_set(err, fd, "memory: cannot make %s of %llu MiB",
-			       hugepages ? "huge pages" : "a memfd",
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	*bytes = (uint64_t)st.st_blksize;
+	return 0;
+}
+
+static int check_hugepages(uint64_t bytes, struct err *err)
+{
+	uint64_t page = HUGE_PAGE;
+	int ret = huge_page_bytes(&page);
+
+	if (ret < 0)
+		return err_set(err, ret, "memory: cannot make huge pages of %llu MiB",
 			       (unsigned long long)bytes >> 20);
-	m->fd = fd;
-	if (fstat(fd, &st) < 0)
-		return err_set(err, -errno, "memory: fstat");
 	/* Pages of 1 GiB, where they are the host's preset, fit the hole as well. */
-	page = hugepages ? (uint64_t)st.st_blksize : 4096;
 	if (bytes % page != 0 || LAYOUT_LOW_RAM_END % page != 0)
 		return err_set(err, -EINVAL, "memory: with hugepages a multiple of %llu MiB",
 			       (unsigned long long)page >> 20);
 	return 0;
 }
 
-static uint8_t *map_piece(const struct memory *m, uint64_t offset, uint64_t bytes)
+int memory_new(struct memory *m, uint64_t bytes, bool hugepages, struct err *err)
 {
-	uint8_t *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_NORESERVE * !m->huge, m->fd, (off_t)offset);
+	if (bytes == 0 || bytes % 4096 != 0)
+		return err_set(err, -EINVAL, "memory: not a size of whole pages");
+	if (bytes > BYTES_MAX)
+		return err_set(err, -ERANGE, "memory: more than %llu TiB", BYTES_MAX >> 40);
+	if (hugepages) {
+		int ret = check_hugepages(bytes, err);
 
+		if (ret < 0)
+			return ret;
+	}
+	m->huge = hugepages;
+	m->low_bytes = bytes < LAYOUT_LOW_RAM_END ? bytes : LAYOUT_LOW_RAM_END;
+	m->high_bytes = bytes - m->low_bytes;
+	m->ram_top = m->high_bytes ? LAYOUT_HIGH_RAM + m->high_bytes : m->low_bytes;
+	return 0;
+}
+
+void memory_inherit(struct memory *m, const struct memory *from)
+{
+	*m = *from;
+	m->pagemap_fd = -1;
+	m->runs = NULL;
+	m->n_runs = 0;
+	m->filled = true;
+}
+
+/* --- mappings --------------------------------------------------------------------------------- */
+
+static void advise(const struct memory *m, uint8_t *p, uint64_t bytes)
+{
+	bool large = m->low_bytes + m->high_bytes >= HUGE_FROM;
+
+	madvise(p, bytes, MADV_DONTDUMP);
+	if (!m->huge)
+		madvise(p, bytes, large ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+/* Memory that is reserved, page for page, is only that of hugepages. */
+static void *map(const struct memory *m, void *at, uint64_t bytes)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | (at ? MAP_FIXED : 0);
+
+	return mmap(at, bytes, PROT_READ | PROT_WRITE,
+		    flags | (m->huge ? MAP_HUGETLB : MAP_NORESERVE), -1, 0);
+}
+
+/* At a multiple of 2 MiB, as guest addresses are: so huge pages of the one are of the other, too.
+ */
+static uint8_t *map_piece(const struct memory *m, uint64_t bytes)
+{
+	uint8_t *p, *start;
+
+	if (m->huge) {
+		p = map(m, NULL, bytes);
+		if (p != MAP_FAILED)
+			advise(m, p, bytes);
+		return p == MAP_FAILED ? NULL : p;
+	}
+	p = map(m, NULL, bytes + HUGE_PAGE);
 	if (p == MAP_FAILED)
 		return NULL;
-	madvise(p, bytes, MADV_DONTDUMP);
-	if (!m->huge && m->low_bytes + m->high_bytes >= HUGE_FROM)
-		madvise(p, bytes, MADV_HUGEPAGE);
-	return p;
+	start = p + (-(uintptr_t)p & (HUGE_PAGE - 1));
+	if (start != p)
+		munmap(p, (size_t)(start - p));
+	if (start != p + HUGE_PAGE)
+		munmap(start + bytes, (size_t)(p + HUGE_PAGE - start));
+	advise(m, start, bytes);
+	return start;
 }
 
 int memory_map(struct memory *m, struct err *err)
 {
 	int error;
 
-	if (m->low)
+	if (m->low && (m->high || !m->high_bytes))
 		return 0;
-	m->low = map_piece(m, 0, m->low_bytes);
+	if (!m->low)
+		m->low = map_piece(m, m->low_bytes);
 	if (m->low && m->high_bytes)
-		m->high = map_piece(m, LAYOUT_HIGH_RAM, m->high_bytes);
+		m->high = map_piece(m, m->high_bytes);
 	if (m->low && (m->high || !m->high_bytes))
 		return 0;
 	error = -errno;
@@ -101,11 +153,35 @@ int memory_map(struct memory *m, struct err *err)
 		       (unsigned long long)(m->low_bytes + m->high_bytes) >> 20);
 }
 
+/*
+ * What was mapped over it goes, too. Huge pages stay reserved: mapped anew, they might be
+ * another's meanwhile.
+ */
+static int wipe_piece(const struct memory *m, uint8_t *p, uint64_t bytes)
+{
+	if (!p)
+		return 0;
+	if (m->huge) {
+		if (madvise(p, bytes, MADV_DONTNEED) < 0) /* since Linux 5.18 */
+			memset(p, 0, bytes);
+		return 0;
+	}
+	if (map(m, p, bytes) == MAP_FAILED)
+		return -errno;
+	advise(m, p, bytes);
+	return 0;
+}
+
 int memory_wipe(struct memory *m)
 {
-	if (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)m->ram_top) < 0)
-		return -errno;
-	return 0;
+	int ret = wipe_piece(m, m->low, m->low_bytes);
+
+	if (ret == 0)
+		ret = wipe_piece(m, m->high, m->high_bytes);
+	/* The list itself stays: somebody may be reading it. */
+	__atomic_store_n(&m->n_runs, 0, __ATOMIC_RELEASE);
+	m->filled = false;
+	return ret;
 }
 
 void memory_free(struct memory *m)
@@ -114,10 +190,13 @@ void memory_free(struct memory *m)
 		munmap(m->low, m->low_bytes);
 	if (m->high)
 		munmap(m->high, m->high_bytes);
-	if (m->fd >= 0)
-		close(m->fd);
-	*m = (struct memory){.fd = -1};
+	if (m->pagemap_fd >= 0)
+		close(m->pagemap_fd);
+	free(m->runs);
+	*m = (struct memory){.pagemap_fd = -1};
 }
+
+/* --- who uses it ------------------------------------------------------------------------------ */
 
 void memory_describe(const struct memory *m, struct gmem *mem)
 {

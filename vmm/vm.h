@@ -3,8 +3,8 @@
 #define FV_VMM_VM_H
 /*
  * One virtual machine: KVM's descriptors, guest memory, buses, devices, vcpus.
- * A reset tears all of it down and makes it anew from the configuration (the
- * memfd is kept and emptied), so that the second boot is the first again.
+ * A reset tears all of it down and makes it anew from the configuration (RAM
+ * is kept and emptied), so that the second boot is the first again.
  *
  * Threads: `control` (main: socket, console, lifecycle), `vcpu/N`, `io/NAME`
  * for disks. Devices are called from vcpu threads (through buses) and from

@@ -2,40 +2,18 @@
 #ifndef FV_VMM_VM_INT_H
 #define FV_VMM_VM_INT_H
 /*
- * Inside the machine: what control.c, vm.c, memory.c, cpuid.c and vcpu*.c know of
- * each other. Devices have vm.h.
+ * Inside the machine: what control.c, vm.c, cpuid.c and vcpu*.c know of each other; its memory
+ * is in memory.h. Devices have vm.h.
  */
 #include <pthread.h>
 
 #include "vmm/boot.h"
 #include "vmm/console_int.h"
+#include "vmm/memory.h"
 #include "vmm/vm.h"
 
 struct kvm_run;
 struct kvm_cpuid2;
-
-/* --- guest memory (memory.c) ------------------------------------------------------------------ */
-
-/* The memfd: offset = guest physical address. Outlives resets. */
-struct memory {
-	int fd;
-	uint64_t low_bytes, high_bytes; /* below and above the hole */
-	uint64_t ram_top;		/* first address behind RAM */
-	uint8_t *low, *high;		/* mapped by memory_map() */
-	bool huge;
-};
-
-/* Makes the memfd, without memory yet. -EINVAL with words for a size that cannot be. */
-int memory_new(struct memory *memory, uint64_t bytes, bool hugepages, struct err *err);
-/* Maps it. -ENOMEM with words where there are too few huge pages. */
-int memory_map(struct memory *memory, struct err *err);
-/* Gives all pages back: it reads as zeroes. */
-int memory_wipe(struct memory *memory);
-void memory_free(struct memory *memory);
-/* How guest memory is reached by devices. */
-void memory_describe(const struct memory *memory, struct gmem *mem);
-/* KVM's memory slots. */
-int memory_attach(const struct memory *memory, int vm_fd, struct err *err);
 
 /* --- vcpus -------------------------------------------------------------------------------------
  */
@@ -99,7 +77,7 @@ struct vm_life {
 	pthread_cond_t parked; /* control waits for it */
 	enum vm_want want;
 	unsigned n_parked;
-	bool devices_paused; /* control's */
+	bool settled, devices_paused; /* control's */
 	/* how it ended, under lock: */
 	bool ended;
 	enum vm_end end;
@@ -128,6 +106,8 @@ int vm_create(struct vm *vm, const struct vm_parts *parts, struct err *err);
 void vm_destroy(struct vm *vm);
 /* Lets vcpus run. Not once it has ended. Control thread, as the following. */
 void vm_resume(struct vm *vm);
+/* What a pause might wait long for is waited for here, while vcpus run on. Then comes the pause. */
+void vm_settle(struct vm *vm);
 /* Returns when every vcpu and device stands still. */
 void vm_pause(struct vm *vm);
 /* Did the guest end? Then @text (VMM_TEXT_MAX bytes) has the words. */

@@ -7,6 +7,7 @@
  *	saved          its vcpus and devices (vmm/state.h)
  *	saved-memory   what its memory is made of (memory_map.h)
  *	saved-layers   the layers (layer.h) that it goes on with, until the machine has them
+ *	saved-again    (empty) others may have gone on from it: it is a snapshot's, or a copy
  *
  * It is there, whole and on stable storage, exactly when there is a file `saved` that is not
  * marked as used. `saved` gets its name last, and loses it first; the VMM marks it before
@@ -38,6 +39,7 @@ struct saved_opened {
 	int state;		       /* read and write; -1: not open */
 	struct memory_map *memory;     /* NULL: not open */
 	int fds[VMM_MEMORY_FILES_MAX]; /* memory->n_files of them */
+	bool again;		       /* not for the first time: the guest is to be told */
 };
 #define SAVED_NOT_OPEN                                                                             \
 	{                                                                                          \

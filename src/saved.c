@@ -24,6 +24,7 @@
 #define STATE_FILE  "saved"
 #define MEMORY_FILE "saved-memory"
 #define LAYERS_FILE "saved-layers"
+#define AGAIN_FILE  "saved-again"
 #define STATE_NEW   SAVED_STATE_NEW
 #define MEMORY_NEW  ".saved-memory.new"
 #define LAYERS_NEW  ".saved-layers.new"
@@ -56,6 +57,7 @@ static int drop(int dir)
 	if (unlinkat(dir, STATE_FILE, 0) < 0 && errno != ENOENT)
 		return -errno;
 	r = file_sync_dir(dir);
+	remove_file(dir, AGAIN_FILE);
 	remove_file(dir, LAYERS_FILE);
 	remove_file(dir, MEMORY_FILE);
 	return r;
@@ -255,7 +257,9 @@ static int settle_layers(struct machine *m, int dir, struct err *err)
 	if (r < 0)
 		return err_prefix(err, "saved layers"), r;
 	remove_file(dir, LAYERS_FILE);
-	return 0;
+	/* or they might be found again after others have taken their place */
+	r = file_sync_dir(dir);
+	return r < 0 ? err_set(err, r, "saved layers: %s", strerror(-r)) : 0;
 }
 
 /* They could not be given to the machine yet: for whoever tries again. */
@@ -354,6 +358,7 @@ int saved_open(struct machine *m, struct saved_opened *saved, struct err *err)
 		return err_prefix(err, "saved memory"), r;
 	saved->memory = take_ptr(memory);
 	saved->state = take_fd(&state);
+	saved->again = faccessat(dir, AGAIN_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 	return 0;
 }
 
@@ -478,6 +483,15 @@ void saved_unprepare(struct machine *m)
 		remove_new(dir);
 }
 
+/* Others go on from that state, too, or did before. */
+static int note_again(int dir)
+{
+	_cleanup_close_ int fd =
+	    openat(dir, AGAIN_FILE, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	return fd < 0 ? -errno : 0;
+}
+
 /* What is prepared takes the place of what there is. Takes @memory. */
 static int replace(struct machine *m, int dir, struct memory_map *memory, bool layers,
 		   struct err *err)
@@ -485,7 +499,9 @@ static int replace(struct machine *m, int dir, struct memory_map *memory, bool l
 	int r = saved_drop(m, err);
 
 	if (r == 0) {
-		r = take_places(dir, layers);
+		r = note_again(dir);
+		if (r == 0)
+			r = take_places(dir, layers);
 		if (r < 0)
 			err_set(err, r, "cannot save: %s", strerror(-r));
 	}

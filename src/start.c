@@ -182,8 +182,11 @@ static int begin(struct start *s, struct saved_opened *saved, struct resume *own
 	if (s->resume || !is_saved)
 		return 0;
 	r = saved_open(m, saved, s->err);
-	*own = (struct resume){
-	    .state = saved->state, .memory = saved->memory, .memory_fds = saved->fds, .once = true};
+	*own = (struct resume){.state = saved->state,
+			       .memory = saved->memory,
+			       .memory_fds = saved->fds,
+			       .once = true,
+			       .clone = saved->again};
 	s->resume = own;
 	return r;
 }

@@ -7,7 +7,7 @@
  * nothing for ever: while it writes it has something to say 20 times a second, so one that is
  * silent for SILENT_MS is given up. One that did what cannot be is not asked again.
  *
- * One thread at a time uses a hold.
+ * Several threads may use a hold: one after the other.
  */
 #define LOG_MODULE "hold"
 #include <errno.h>
@@ -34,6 +34,8 @@
 struct hold {
 	int sock;
 	uint64_t ram_top; /* size of the memory's file */
+
+	pthread_mutex_t lock; /* held over a request and its answer; guards: */
 	uint32_t seq;
 	bool broken; /* not to be asked any more */
 	uint8_t packet[VMM_MSG_MAX];
@@ -68,6 +70,7 @@ static int hold_new(struct hold **hold, int *theirs, struct err *err)
 		free(h);
 		return err_set(err, r, "cannot make a socket: %s", strerror(-r));
 	}
+	pthread_mutex_init(&h->lock, NULL);
 	h->sock = pair[0];
 	*theirs = pair[1];
 	*hold = h;
@@ -117,6 +120,7 @@ void hold_end(struct hold *hold)
 	if (!hold)
 		return;
 	close(hold->sock);
+	pthread_mutex_destroy(&hold->lock);
 	free(hold);
 }
 
@@ -335,6 +339,7 @@ int hold_write(struct hold *hold, enum vmm_memory_kind kind, int fd, const char 
 	for (unsigned i = 0; parent && i < parent->n_files; i++)
 		fds[1 + i] = parent_fds[i];
 	begin_map(hold, kind, id, parent, map);
+	LOCK_SCOPE(&hold->lock);
 	n = ask(hold,
 		&(struct hold_ask){.type = VMM_HOLD_WRITE,
 				   .answer = VMM_HOLD_DONE,
@@ -352,12 +357,14 @@ int hold_write(struct hold *hold, enum vmm_memory_kind kind, int fd, const char 
 int hold_clone(struct hold *hold, int listening, int log, struct cancel *cancel, struct err *err)
 {
 	const int fds[] = {listening, log};
-	ssize_t n = ask(hold,
-			&(struct hold_ask){.type = VMM_HOLD_CLONE,
-					   .answer = VMM_HOLD_CLONED,
-					   .fds = fds,
-					   .n_fds = nitems(fds)},
-			cancel, err);
+	ssize_t n;
 
+	LOCK_SCOPE(&hold->lock);
+	n = ask(hold,
+		&(struct hold_ask){.type = VMM_HOLD_CLONE,
+				   .answer = VMM_HOLD_CLONED,
+				   .fds = fds,
+				   .n_fds = nitems(fds)},
+		cancel, err);
 	return n < 0 ? (int)n : 0;
 }

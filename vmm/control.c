@@ -352,6 +352,7 @@ static void on_wake(struct control *c)
 		console_pty_read(c->console);
 	control_disks_look(c);
 	control_hotplug_look(c);
+	memory_readers_reap(&c->memory_readers);
 	look_for_end(c);
 }
 
@@ -475,6 +476,7 @@ static void teardown(struct control *c)
 	control_disks_close(c);
 	control_nics_close(c);
 	io_pool_free(c->io_pool);
+	memory_readers_end(&c->memory_readers);
 	memory_free(&c->memory);
 	stats_free(c->stats);
 	close_all(c);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "vmm/disk.h"
+#include "vmm/memory_peek.h"
 #include "vmm/title.h"
 #include "vmm/vm_int.h"
 
@@ -32,6 +33,7 @@ struct control {
 	const struct memory
 	    *inherited; /* a clone's, until CONFIG; locked in and sealed long since */
 	struct memory memory;
+	struct memory_readers memory_readers;
 	struct vm vm;
 	bool has_vm;
 	int held_fd; /* it stands still until this process (a pidfd) has ended; -1: it does not */

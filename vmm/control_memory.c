@@ -64,6 +64,13 @@ int control_memory(struct control *c, struct request *req, struct reply *reply, 
 int control_peek_memory(struct control *c, struct request *req, struct reply *reply,
 			struct err *err)
 {
-	(void)c, (void)req, (void)reply;
-	return err_set(err, -EOPNOTSUPP, "not yet");
+	struct vmm_snapshot_info info;
+	int ret = memory_reader_add(&c->memory_readers, &c->memory, take_fd(&req->fds[0]),
+				    c->wake_fd, &info, &reply->own_fd, err);
+
+	if (ret < 0)
+		return ret;
+	reply_put(reply, &info, sizeof(info));
+	reply->fds[reply->n_fds++] = reply->own_fd;
+	return 0;
 }

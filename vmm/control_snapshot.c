@@ -4,8 +4,9 @@
  *
  * The guest stands still while its state goes into memory, its disks over to what was staged for
  * them, and fork(2) makes a second process with its memory as it is (hold.h). Then
- * it goes on. What may wait for storage is before or behind that: the files are given
- * their blocks before, so that writing them, behind, has no reason to fail.
+ * it goes on. What may wait for storage is before or behind that: disks end what is under
+ * way while the vcpus still run, the files are given their blocks before, so that writing them,
+ * behind, has no reason to fail.
  *
  * Fork copies page tables, not memory. Where memory is in huge pages (or was never
  * touched) that takes a millisecond or two for each GiB; in small ones, 20 to 30.
@@ -195,6 +196,7 @@ static int take(struct instant *i, struct err *err)
 
 	if (r < 0)
 		return r;
+	vm_settle(&i->c->vm);
 	i->since = now_ns();
 	if (i->ran)
 		vm_pause(&i->c->vm);

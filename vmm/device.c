@@ -65,6 +65,13 @@ void devices_destroy(struct vm *vm)
 	}
 }
 
+void devices_settle(struct vm *vm)
+{
+	for (struct device *dev = vm->devices; dev; dev = dev->next)
+		if (dev->ops->settle)
+			dev->ops->settle(dev);
+}
+
 void devices_pause(struct vm *vm)
 {
 	for (struct device *dev = vm->devices; dev; dev = dev->next)

@@ -31,6 +31,10 @@ struct device_ops {
 	 * resume. Vcpus already stand still. */
 	void (*pause)(struct device *dev);
 	void (*resume)(struct device *dev);
+	/* Optional: before pause, while vcpus may still run: ends what is under way and may wait
+	 * long for the host, and begins nothing new until resume. The guest's pause is the
+	 * shorter for it. */
+	void (*settle)(struct device *dev);
 	/* Optional: the host wants the guest to switch off (ACPI power button). */
 	void (*power_button)(struct device *dev);
 	/*
@@ -56,6 +60,7 @@ extern const struct device_ops *const devices[];
 
 int devices_create(struct vm *vm, struct err *err);
 void devices_destroy(struct vm *vm); /* in reverse order */
+void devices_settle(struct vm *vm);
 void devices_pause(struct vm *vm);
 void devices_resume(struct vm *vm);
 void devices_power_button(struct vm *vm);

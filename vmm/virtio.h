@@ -77,6 +77,8 @@ struct virtio_ops {
 			       uint64_t value);
 	/* Optional: everything is as before the driver came. Under dev->lock. */
 	void (*reset)(struct virtio_device *dev);
+	/* What a pause leaves under way is in what it saves. */
+	bool saves_requests;
 };
 
 /* How a transport serves its device. */

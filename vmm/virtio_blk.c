@@ -80,6 +80,7 @@ static const struct virtio_ops blk_ops = {
     .activated = blk_activated,
     .config_written = blk_config_written,
     .reset = blk_reset,
+    .saves_requests = true,
 };
 
 /* What a driver may ask of contents like that. Without contents there may be any later. */
@@ -241,6 +242,7 @@ static void blk_state(struct device *device, struct state *st)
 	if (blk->config.wce > 1)
 		state_fail(st, -EINVAL, "its cache");
 	virtio_state(device, st);
+	blk_kept_state(blk, st);
 }
 
 /* --- beginning and end -------------------------------------------------------------------- */
@@ -468,6 +470,7 @@ const struct device_ops virtio_blk_device = {
     .destroy = blk_destroy,
     .pause = blk_pause,
     .resume = blk_resume,
-    .state_version = 1,
+    .settle = blk_pause, /* its requests; the second time there are none */
+    .state_version = 2,
     .state = blk_state,
 };

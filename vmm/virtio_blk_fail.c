@@ -4,13 +4,15 @@
  * tried again is kept in its slot, with the guest's buffers and its place in the ring:
  * to the driver it is under way. The control thread is told, and pauses the machine;
  * resume submits again what is kept. A driver's reset answers it with an error, and so
- * does the exchange of the disk's contents, at resume.
+ * does the exchange of the disk's contents, at resume. Who goes on from a saved state takes it from
+ * the ring once more.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "util/cleanup.h"
+#include "vmm/state.h"
 #include "vmm/virtio_blk_int.h"
 
 /* As enum blk_kind. */
@@ -99,6 +101,53 @@ void blk_kept_drop(struct blk_lane *lane)
 		next = slot->next_kept;
 		blk_finish(slot, VIRTIO_BLK_S_IOERR, 0);
 	}
+}
+
+/* The heads of the chains of a queue that are to be tried again; how many. */
+static uint16_t kept_heads(const struct blk *blk, unsigned index, uint16_t *heads, struct state *st)
+{
+	const struct virtqueue *ring = &blk->virtio.queues[index].ring;
+	uint16_t n = ring->n_again; /* loaded, and not taken yet */
+
+	memcpy(heads, ring->again ? ring->again : heads, n * sizeof(heads[0]));
+	for (unsigned i = 0; i < blk->n_lanes; i++)
+		for (struct blk_slot *s = blk->lanes[i].kept; s; s = s->next_kept) {
+			if (s->queue != &blk->queues[index])
+				continue;
+			heads[n++] = s->chain.head;
+			if (s->lost)
+				state_fail(st, -EBUSY,
+					   "requests that failed are of contents that it has no "
+					   "more: resume it first");
+		}
+	return n;
+}
+
+static void queue_kept_state(struct blk *blk, unsigned index, struct state *st)
+{
+	struct virtqueue *ring = &blk->virtio.queues[index].ring;
+	uint16_t heads[BLK_QUEUE_SIZE], n = 0;
+
+	if (!state_loading(st))
+		n = kept_heads(blk, index, heads, st);
+	state_u16(st, &n);
+	if (n > BLK_QUEUE_SIZE)
+		state_fail(st, -EINVAL, "queue %u: %u requests", index, n);
+	for (unsigned i = 0; i < n && state_ok(st); i++)
+		state_u16(st, &heads[i]);
+	if (!state_loading(st) || !state_ok(st))
+		return;
+	memcpy(blk->queues[index].again, heads, n * sizeof(heads[0]));
+	ring->again = blk->queues[index].again;
+	ring->n_again = n;
+}
+
+void blk_kept_state(struct blk *blk, struct state *st)
+{
+	if (state_version(st) < 2)
+		return;
+	for (unsigned i = 0; i < blk->n_queues; i++)
+		queue_kept_state(blk, i, st);
 }
 
 void blk_kept_retry(void *arg)

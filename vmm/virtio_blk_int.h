@@ -37,6 +37,8 @@ struct blk_queue {
 	uint16_t free[BLK_SLOTS];
 	unsigned n_free, n_touched;
 	bool watched; /* its driver was asked not to kick */
+	/* Loaded: heads of requests that had failed, and are to be tried again. */
+	uint16_t again[BLK_QUEUE_SIZE];
 };
 
 struct blk_lane {
@@ -103,5 +105,8 @@ void blk_kept_lose(struct blk_lane *lane);
 void blk_kept_drop(struct blk_lane *lane);
 /* Tries again what is kept; as a function for iothread_call(). */
 void blk_kept_retry(void *lane);
+struct state;
+/* All that is kept, of a device that stands still: behind virtio's own in its section. */
+void blk_kept_state(struct blk *blk, struct state *st);
 
 #endif

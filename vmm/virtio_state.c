@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: ISC
 /*
  * A virtio device and its PCI side, saved and loaded: features, status, rings, vectors.
- * Its lanes are paused, so all that was taken from a ring has been put back into it: of a
- * ring no more is to be kept than how far either side is. What is in the rings is memory.
+ * Its lanes are paused, so all that was taken from a ring has been put back into it (but for what
+ * the device itself keeps, and saves): of a ring no more is to be kept than how far either side is.
+ * What is in the rings is memory.
  *
  * Loading, a ring is checked as when its driver describes it. Lanes are started, but being
  * paused look at nothing; when they go on they look at all queues, and raise each one's
@@ -22,10 +23,8 @@ static void ring_state(struct virtio_queue *queue, struct state *st)
 	    virtqueue_init(ring, &queue->dev->dev.vm->mem, queue->size, queue->desc, queue->avail,
 			   queue->used) < 0)
 		state_fail(st, -EINVAL, "queue %u: %s", queue->index, ring->broken_why);
-	if (!state_loading(st) && ring->in_flight)
-		state_fail(st, -EBUSY,
-			   "requests that failed are waiting to be tried again: resume "
-			   "it first");
+	if (!state_loading(st) && ring->in_flight && !queue->dev->ops->saves_requests)
+		state_fail(st, -EBUSY, "a request is under way");
 	state_u16(st, &ring->next_avail);
 	state_u16(st, &ring->next_used);
 	state_u16(st, &ring->published);

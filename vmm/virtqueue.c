@@ -173,35 +173,54 @@ static int walk(struct virtqueue *vq, struct virtqueue_chain *chain, struct iove
 	}
 }
 
-int virtqueue_pop(struct virtqueue *vq, struct iovec *iov, struct virtqueue_chain *chain)
+/* The head of the chain that is next: 0, -EAGAIN or -EPROTO. */
+static int next_head(struct virtqueue *vq, uint16_t *head)
 {
-	uint16_t ready, head;
-	int r;
+	uint16_t ready = load(vq, vq->avail + RING_IDX) - vq->next_avail;
 
-	if (vq->broken)
-		return -EPROTO;
-	ready = load(vq, vq->avail + RING_IDX) - vq->next_avail;
-	if (!ready)
+	if (!vq->n_again && !ready)
 		return -EAGAIN;
 	/* No more can be under way than the ring has entries. */
 	if (ready > vq->size || vq->in_flight >= vq->size)
 		return fault(vq, "more chains available than the queue holds");
-	head = load(vq, vq->avail + RING_ENTRIES + 2ull * (vq->next_avail % vq->size));
+	if (vq->n_again)
+		*head = vq->again[vq->n_again - 1];
+	else
+		*head = load(vq, vq->avail + RING_ENTRIES + 2ull * (vq->next_avail % vq->size));
+	return 0;
+}
+
+/* It is taken, or (@by -1) put back. */
+static void step(struct virtqueue *vq, int by)
+{
+	if (vq->popped_again)
+		vq->n_again -= by;
+	else
+		vq->next_avail += by;
+	vq->in_flight += by;
+}
+
+int virtqueue_pop(struct virtqueue *vq, struct iovec *iov, struct virtqueue_chain *chain)
+{
+	uint16_t head = 0;
+	int r = vq->broken ? -EPROTO : next_head(vq, &head);
+
+	if (r < 0)
+		return r;
 	*chain = (struct virtqueue_chain){.head = head};
 	r = walk(vq, chain, iov, vq->desc, vq->size, head, false);
 	if (r < 0)
 		return r;
 	chain->out = iov;
 	chain->in = iov + chain->n_out;
-	vq->next_avail++;
-	vq->in_flight++;
+	vq->popped_again = vq->n_again > 0;
+	step(vq, 1);
 	return 0;
 }
 
 void virtqueue_unpop(struct virtqueue *vq)
 {
-	vq->next_avail--;
-	vq->in_flight--;
+	step(vq, -1);
 }
 
 void virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t len)
@@ -240,7 +259,7 @@ void virtqueue_notify_off(struct virtqueue *vq)
 
 bool virtqueue_pending(const struct virtqueue *vq)
 {
-	return !vq->broken && load(vq, vq->avail + RING_IDX) != vq->next_avail;
+	return !vq->broken && (vq->n_again || load(vq, vq->avail + RING_IDX) != vq->next_avail);
 }
 
 bool virtqueue_notify_on(struct virtqueue *vq)
@@ -251,7 +270,7 @@ bool virtqueue_notify_on(struct virtqueue *vq)
 		store(vq, avail_event_at(vq), vq->next_avail);
 	else
 		store(vq, vq->used + RING_FLAGS, 0);
-	return load(vq, vq->avail + RING_IDX) != vq->next_avail;
+	return vq->n_again || load(vq, vq->avail + RING_IDX) != vq->next_avail;
 }
 
 /* Copies between @buf and the front of (*iov)[*n], which moves on; how many bytes. */

@@ -112,18 +112,26 @@ void vm_resume(struct vm *vm)
 {
 	struct vm_life *life = vm->life;
 
-	if (life->devices_paused)
+	if (life->settled || life->devices_paused)
 		devices_resume(vm);
-	life->devices_paused = false;
+	life->settled = life->devices_paused = false;
 	LOCK_SCOPE(&life->lock);
 	if (!life->ended)
 		want(vm, VM_WANT_RUN);
+}
+
+void vm_settle(struct vm *vm)
+{
+	if (!vm->life->settled)
+		devices_settle(vm);
+	vm->life->settled = true;
 }
 
 void vm_pause(struct vm *vm)
 {
 	struct vm_life *life = vm->life;
 
+	vm_settle(vm);
 	pthread_mutex_lock(&life->lock);
 	want(vm, VM_WANT_PARK);
 	while (life->n_parked < vm->n_vcpus)

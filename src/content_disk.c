@@ -24,7 +24,7 @@
 
 #include "content_int.h"
 #include "disk.h"
-#include "storage/block_nbd.h"
+#include "layer.h"
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "util/msg.h"
@@ -303,16 +303,6 @@ static void still_closed(void *arg, bool written)
 	free(s);
 }
 
-static int open_block(struct disk_opened *o, bool write, struct block **block, struct err *err)
-{
-	struct block_nbd_params nbd = {
-	    .bytes = o->chain.link.bytes, .flags = o->chain.link.flags, .readonly = !write};
-
-	if (o->chain.images.n)
-		return image_chain_open(block, &o->chain.images, write ? 0 : IMAGE_READONLY, err);
-	return block_nbd_open(block, take_fd(&o->chain.link.fd), &nbd, err);
-}
-
 static int open_still(struct machine *m, const struct disk *d, bool write,
 		      const struct rights *owner, struct cancel *cancel, struct content **content,
 		      struct err *err)
@@ -331,7 +321,7 @@ static int open_still(struct machine *m, const struct disk *d, bool write,
 	copy.values.readonly = !write;
 	r = disk_open_source(m, &copy, &asks, &o, err);
 	if (r == 0)
-		r = open_block(o, write, &block, err);
+		r = disk_opened_block(o, write, &block, err);
 	if (r < 0) {
 		free(still);
 		return r;
@@ -355,6 +345,12 @@ static struct vmm *vmm_with(struct machine *m, const char *disk, bool *empty)
 	has = m->vmm && m->vmm->ready && !m->vmm->ended ? vmm_disk_find(m->vmm, disk) : NULL;
 	*empty = has && has->state == VMM_DISK_EMPTY;
 	return has ? vmm_get(m->vmm) : NULL;
+}
+
+static bool has_layers(struct machine *m, const struct disk *d)
+{
+	LOCK_SCOPE(&m->lock);
+	return m->layers && layer_set_find(m->layers, d->name, d->values.source);
 }
 
 /* A volume's own content, as the machine's owner may have it. */
@@ -402,7 +398,7 @@ int machine_disk_content_open(struct machine *m, const char *disk, bool write,
 		return open_peek(vmm, disk, caller->cancel, content, err);
 	if (machine_owner_rights(m, &owner) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
-	if (disk_source_pool(d->values.source) > 0)
+	if (disk_source_pool(d->values.source) > 0 && !has_layers(m, d))
 		return open_volume(m, d->values.source, write, &owner, caller->cancel, content,
 				   err);
 	return open_still(m, d, write, &owner, caller->cancel, content, err);

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 
 #include "disk.h"
+#include "layer_int.h"
+#include "storage/block_nbd.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
@@ -95,16 +97,16 @@ static int in_use(struct model *model, const struct opened_disk *image, const ch
 }
 
 static int open_path(struct disk_opened *o, const struct disk *d, const struct disk_asks *asks,
-		     struct err *err)
+		     bool lock, struct err *err)
 {
-	struct model *model = o->m->model;
+	struct model *model = o->model;
 	_cleanup_strbuf_ struct strbuf backing = STRBUF_INIT;
 	_cleanup_free_ struct opened_disk *image = calloc(1, sizeof(*image));
 	struct opener_request rq = {
 	    .rights = asks->owner, .path = d->values.source, .cancel = asks->cancel};
 	struct opener_disk ask = {.format = (enum image_format)d->values.format,
 				  .readonly = d->values.readonly,
-				  .lock = true,
+				  .lock = lock,
 				  .share = d->values.share};
 	int r = image ? backing_paths(model, d->values.backing, &backing) : -ENOMEM;
 
@@ -150,15 +152,15 @@ static int open_volume(struct disk_opened *o, const struct disk *d, const struct
 		       struct err *err)
 {
 	bool write = !d->values.readonly, share = d->values.share;
-	int r = model_volume_find(o->m->model, d->values.source, &o->volume, err);
+	int r = model_volume_find(o->model, d->values.source, &o->volume, err);
 
 	if (r == 0)
 		r = volume_may_use(o->volume, &asks->owner, write, err);
-	if (r == 0)
+	if (r == 0 && o->m)
 		r = volume_use_begin(o->volume, o->m, d->name, write, share, err);
 	if (r < 0)
 		return r;
-	o->in_use = true;
+	o->in_use = o->m;
 	r = volume_chain_open(o->volume, write, share, asks->cancel, &o->chain, err);
 	if (r < 0)
 		return r;
@@ -175,29 +177,113 @@ void disk_opened_free(struct disk_opened *o)
 		return;
 	volume_chain_close(&o->chain);
 	if (o->in_use)
-		volume_use_end(o->m->model, o->m, o->name);
+		volume_use_end(o->model, o->m, o->name);
 	volume_put(o->volume);
 	free(o);
+}
+
+static struct disk_opened *opened_new(struct model *model, struct machine *m, const char *name)
+{
+	struct disk_opened *o = calloc(1, sizeof(*o));
+
+	if (!o)
+		return NULL;
+	o->model = model;
+	o->m = m;
+	o->chain.link.fd = -1;
+	snprintf(o->name, sizeof(o->name), "%s", name);
+	return o;
+}
+
+static int open_bottom(struct disk_opened *o, const struct disk *d, const struct disk_asks *asks,
+		       bool lock, struct err *err)
+{
+	return disk_source_pool(d->values.source) > 0 ? open_volume(o, d, asks, err)
+						      : open_path(o, d, asks, lock, err);
+}
+
+/* The layers that the machine has over it, in *@set; *@layers NULL: none. */
+static int find_layers(struct machine *m, const struct disk *d, struct layer_set *set,
+		       struct disk_layers **layers, struct err *err)
+{
+	bool damaged;
+
+	pthread_mutex_lock(&m->lock);
+	damaged = m->layers_damaged;
+	pthread_mutex_unlock(&m->lock);
+	if (damaged)
+		return err_set(err, -EIO, "which layers are over it cannot be read");
+	if (machine_layers(m, set) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	*layers = layer_set_find(set, d->name, d->values.source);
+	return 0;
 }
 
 int disk_open_source(struct machine *m, const struct disk *d, const struct disk_asks *asks,
 		     struct disk_opened **out, struct err *err)
 {
-	_cleanup_disk_opened_ struct disk_opened *o = calloc(1, sizeof(*o));
+	_cleanup_disk_opened_ struct disk_opened *o = opened_new(m->model, m, d->name);
+	_cleanup_(layer_set_free) struct layer_set set = {0};
+	struct disk_layers *layers = NULL;
+	struct disk bottom = *d; /* texts are borrowed */
 	int r;
 
 	if (!o)
 		return err_set(err, -ENOMEM, "out of memory");
-	o->m = m;
-	o->chain.link.fd = -1;
-	strcpy(o->name, d->name);
-	if (disk_source_pool(d->values.source) > 0)
-		r = open_volume(o, d, asks, err);
-	else
-		r = open_path(o, d, asks, err);
+	layers_tidy_pause(m);
+	r = find_layers(m, d, &set, &layers, err);
+	if (r < 0)
+		return r;
+	if (layers) {
+		bottom.values.readonly = true;
+		bottom.values.share = false;
+		bottom.values.format = layers->format;
+	}
+	r = open_bottom(o, &bottom, asks, true, err);
+	if (r == 0 && layers)
+		r = layers_put_over(o, layers, !d->values.readonly, true, err);
+	else if (r == 0 && !d->values.readonly)
+		r = layers_refuse_source(m->model, d->values.source, o->ids, o->n_written, err);
 	if (r == 0)
 		*out = take_ptr(o);
 	return r;
+}
+
+int disk_open_layers(struct model *model, const struct disk_layers *layers,
+		     const struct disk_asks *asks, bool lock, struct disk_opened **out,
+		     struct err *err)
+{
+	_cleanup_disk_opened_ struct disk_opened *o = opened_new(model, NULL, layers->name);
+	struct disk d = {.values = {.source = layers->source,
+				    .backing = (char *)"",
+				    .format = layers->format,
+				    .readonly = true}};
+	int r;
+
+	if (!o)
+		return err_set(err, -ENOMEM, "out of memory");
+	r = open_bottom(o, &d, asks, lock, err);
+	if (r == 0)
+		r = layers_put_over(o, layers, false, lock, err);
+	if (r == 0)
+		*out = take_ptr(o);
+	return r;
+}
+
+int disk_opened_block(struct disk_opened *o, bool write, struct block **block, struct err *err)
+{
+	struct block_nbd_params nbd = {.bytes = o->chain.link.bytes,
+				       .flags = o->chain.link.flags,
+				       .readonly = !write || o->chain.images.n};
+	int flags = write ? 0 : IMAGE_READONLY, r;
+	struct block *below = NULL;
+
+	if (o->chain.link.fd >= 0) {
+		r = block_nbd_open(&below, take_fd(&o->chain.link.fd), &nbd, err);
+		if (r < 0)
+			return r;
+	}
+	return image_chain_open_over(block, &o->chain.images, below, NULL, (unsigned)flags, err);
 }
 
 static int probe_volume(struct model *model, const char *source, bool write,

@@ -18,11 +18,13 @@ struct vmm;
 
 /* A disk opened for a VMM, until one has it. */
 struct disk_opened {
-	struct machine *m; /* borrowed */
+	struct model *model;
+	struct machine *m; /* borrowed; NULL: of no machine */
 	char name[DISK_NAME_MAX + 1];
 	struct volume *volume;	   /* a reference, where it is one */
 	bool in_use;		   /* volume_use_begin() was done and is to be undone */
-	struct volume_chain chain; /* images, or a network disk */
+	struct volume_chain chain; /* images, a network disk, or images over one */
+	unsigned n_layers;	   /* how many of the images are layers of ours (layer.h) */
 	struct file_id ids[2 * IMAGE_DEPTH_MAX];
 	unsigned n_ids, n_written; /* the first of them are those to be written */
 	uint64_t bytes;
@@ -54,6 +56,17 @@ struct disk_asks {
  */
 int disk_open_source(struct machine *m, const struct disk *disk, const struct disk_asks *asks,
 		     struct disk_opened **opened, struct err *err);
+struct disk_layers;
+/*
+ * The same of a chain that need not be any machine's, read-only (layer.h); with @lock as a reader.
+ * The source's own backing files only where they are beside it.
+ */
+int disk_open_layers(struct model *model, const struct disk_layers *layers,
+		     const struct disk_asks *asks, bool lock, struct disk_opened **opened,
+		     struct err *err);
+/* What was opened, as one node; takes its descriptors, also on error. */
+int disk_opened_block(struct disk_opened *opened, bool write, struct block **block,
+		      struct err *err);
 /* Closes what was not handed on, and gives the volume back unless a VMM has it now. */
 void disk_opened_free(struct disk_opened *opened);
 static inline void disk_opened_freep(struct disk_opened **opened)
@@ -81,6 +94,7 @@ struct vmm_has_disk {
 	enum vmm_disk_state state;
 	bool written; /* not read-only */
 	bool volume, share;
+	bool staged; /* a layer was handed over, and the VMM may write there by now, or not */
 	bool used; /* by the guest, as was told once */
 	uint64_t bytes;
 	struct file_id *ids;

@@ -3,7 +3,7 @@
  * What each VMM has: kept to say who uses an image, to show the state of disks, and in the
  * note from which a later daemon knows it again:
  *
- *   disk NAME STATE w|r s|- v|- BYTES WRITTEN SOURCE
+ *   disk NAME STATE w|u|r s|- v|- BYTES WRITTEN SOURCE    (u: written, and staged)
  *   file DEV INO                                      of the disk above, the written ones first
  */
 #include <errno.h>
@@ -104,7 +104,7 @@ void vmm_disks_note(struct vmm *vmm, struct strbuf *sb)
 {
 	for (struct vmm_has_disk *d = vmm->disks; d; d = d->next) {
 		strbuf_printf(sb, "disk %s %s %c %c %c %llu %u %s\n", d->name,
-			      state_words[d->state], d->written ? 'w' : 'r', d->share ? 's' : '-',
+			      state_words[d->state], !d->written ? 'r' : d->staged ? 'u' : 'w', d->share ? 's' : '-',
 			      d->volume ? 'v' : '-', (unsigned long long)d->bytes, d->n_written,
 			      d->source);
 		for (unsigned i = 0; i < d->n_ids; i++)
@@ -131,7 +131,8 @@ static bool read_disk(struct vmm *vmm, const char *line)
 	for (size_t i = 0; i < nitems(state_words); i++)
 		if (strcmp(state, state_words[i]) == 0)
 			d->state = (enum vmm_disk_state)i;
-	d->written = w == 'w';
+	d->written = w != 'r';
+	d->staged = w == 'u';
 	d->share = s == 's';
 	d->volume = v == 'v';
 	d->bytes = bytes;

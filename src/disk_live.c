@@ -16,6 +16,7 @@
 
 #include "disk.h"
 #include "disk_limits.h"
+#include "layer.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "vmm.h"
@@ -105,7 +106,9 @@ static void tell_use(struct vmm *vmm, const char *name)
 	has = vmm_disk_find(vmm, name);
 	if (has && has->volume) {
 		source = strdup(has->source);
-		write = has->written;
+		write = has->written &&
+			!(vmm->m->layers &&
+			  layer_set_find(vmm->m->layers, name, has->source));
 		share = has->share;
 	}
 	pthread_mutex_unlock(&vmm->m->lock);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "disk.h"
+#include "layer.h"
 #include "util/cleanup.h"
 #include "vmm.h"
 
@@ -125,7 +126,7 @@ static int resize_image(struct machine *m, const struct disk *d, uint64_t bytes,
 	asks.owner = owner;
 	r = disk_open_source(m, d, &asks, &o, err);
 	if (r == 0)
-		r = image_chain_open(&block, &o->chain.images, 0, err);
+		r = disk_opened_block(o, true, &block, err);
 	if (r < 0)
 		return r;
 	block_info_get(block, &info);
@@ -138,6 +139,13 @@ static int resize_image(struct machine *m, const struct disk *d, uint64_t bytes,
 	return r;
 }
 
+/* Then the top one of them is what has a size. */
+static bool has_layers(struct machine *m, const struct disk *d)
+{
+	LOCK_SCOPE(&m->lock);
+	return m->layers && layer_set_find(m->layers, d->name, d->values.source);
+}
+
 int disk_resize(struct machine *m, const char *name, uint64_t bytes, bool shrink,
 		const struct caller *caller, struct err *err)
 {
@@ -145,7 +153,7 @@ int disk_resize(struct machine *m, const char *name, uint64_t bytes, bool shrink
 	const struct disk *d = definition_disk(def, name);
 	uint64_t now = 0;
 	_cleanup_vmm_ struct vmm *vmm = vmm_with(m, name, &now);
-	bool volume = d && disk_source_pool(d->values.source) > 0;
+	bool volume = d && disk_source_pool(d->values.source) > 0 && !has_layers(m, d);
 	int r;
 
 	if (!d)

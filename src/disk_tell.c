@@ -39,7 +39,7 @@ static int tell_layers(struct vmm *vmm, struct disk_opened *o, struct cancel *ca
 		r = tell(vmm, VMM_LAYER, &msg, sizeof(msg), fds, l->data_fd >= 0 ? 2 : 1, cancel,
 			 err);
 	}
-	if (r == 0 && o->chain.images.n == 0) {
+	if (r == 0 && o->chain.link.fd >= 0) {
 		struct vmm_layer msg = {.kind = VMM_LAYER_NBD,
 					.bytes = o->chain.link.bytes,
 					.nbd_flags = o->chain.link.flags};
@@ -51,7 +51,7 @@ static int tell_layers(struct vmm *vmm, struct disk_opened *o, struct cancel *ca
 
 static unsigned n_layers(const struct disk_opened *o)
 {
-	return !o ? 0 : o->chain.images.n ? o->chain.images.n : 1;
+	return !o ? 0 : o->chain.images.n + (o->chain.link.fd >= 0);
 }
 
 static int tell_disk(struct vmm *vmm, enum vmm_msg_type type, const struct vmm_disk *msg,

@@ -166,6 +166,17 @@ uint64_t layer_allocated(struct model *model, enum layer_kind kind, const char *
 	return (uint64_t)st.st_blocks * 512;
 }
 
+struct file_id layer_file_id(struct model *model, const char *id)
+{
+	char name[LAYER_NAME_MAX];
+	struct stat st;
+
+	layer_file_name(name, LAYER_DISK, id);
+	if (fstatat(model->layers->dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return (struct file_id){0, 0};
+	return (struct file_id){st.st_dev, st.st_ino};
+}
+
 /* --- files ------------------------------------------------------------------------------------ */
 
 static int refused(struct err *err, int code)

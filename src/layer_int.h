@@ -25,9 +25,39 @@ struct layers {
 
 /* Name of its file in STATE/layers. */
 void layer_file_name(char name[LAYER_NAME_MAX], enum layer_kind kind, const char *id);
+/* Which file it is; zeroes where there is none. */
+struct file_id layer_file_id(struct model *model, const char *id);
 /* An empty image over @below in the empty file @fd (borrowed); that is synced, its directory not.
  */
 int layer_write_over(struct model *model, const struct disk_layers *below, uint64_t bytes, int fd,
 		     struct err *err);
+
+/* --- layer_open.c ------------------------------------------------------------------------------
+ */
+
+/*
+ * Opens the layers and puts them over what is in @o; the top one for writing where @write.
+ * @lock: -EBUSY where somebody has them otherwise.
+ */
+int layers_put_over(struct disk_opened *o, const struct disk_layers *layers, bool write, bool lock,
+		    struct err *err);
+
+/* --- layer_frozen.c ---------------------------------------------------------------------------
+ */
+
+/*
+ * As layers_refuse_frozen(), by name, too. What @except has over that disk's source does not
+ * count (NULL: all does).
+ */
+int layers_refuse_source(struct model *model, const char *source, const struct file_id *ids,
+			 unsigned n, struct err *err);
+int layers_refuse_but(struct model *model, const char *source, const struct file_id *ids,
+		      unsigned n, const struct machine *except, const char *disk, struct err *err);
+
+/* --- layer_tidy.c -----------------------------------------------------------------------------
+ */
+
+/* Ends the merging of the machine's layers, where it is under way; returns when it has ended. */
+void layers_tidy_pause(struct machine *m);
 
 #endif

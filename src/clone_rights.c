@@ -2,8 +2,7 @@
 /*
  * Whether somebody may have a copy of a machine: as the files that show it say. Who may write
  * `ctl` may start and stop it; but a clone is his who makes it, with all that was in its memory
- * and on its disks. What those files' modes are unless they were changed: the tree's rows say
- * 0400, so that it is the owner.
+ * and on its disks. A snapshot's files have no modes of their own: those of its machine count.
  */
 #include <errno.h>
 #include <string.h>
@@ -12,7 +11,7 @@
 #include "disk.h"
 #include "util/cleanup.h"
 
-#define USUAL_MODE 0400
+#define MEMORY_MODE 0400
 
 static bool in_group(const struct caller *caller, gid_t gid)
 {
@@ -33,25 +32,17 @@ static bool mode_lets(mode_t mode, const struct machine_access *access, const st
 }
 
 /* Whether the caller may read that file of the machine's directory, as the tree shows it. */
-static int may_read(const struct clones *c, const char *path, const char *what)
+static int may_read(const struct clones *c, const char *path, mode_t usual, const char *what)
 {
-	struct machine *m = c->source.m;
-	char name[SNAPSHOT_NAME_MAX + 1], whole[512];
 	struct machine_access access;
 	mode_t mode;
 
-	if (c->source.snapshot) {
-		snapshot_name(c->source.snapshot, name);
-		snprintf(whole, sizeof(whole), "snapshots/%s/%s", name, path);
-	} else {
-		snprintf(whole, sizeof(whole), "%s", path);
-	}
-	machine_access_get(m, &access);
-	if (!machine_file_mode_get(m, whole, &mode))
-		mode = USUAL_MODE & access.mode;
+	machine_access_get(c->source.m, &access);
+	if (!machine_file_mode_get(c->source.m, path, &mode))
+		mode = usual & access.mode;
 	return mode_lets(mode, &access, c->caller)
 		   ? 0
-		   : err_set(c->err, -EACCES, "%s: you may not read it (%s)", what, whole);
+		   : err_set(c->err, -EACCES, "%s: you may not read %s", what, path);
 }
 
 /* What is below our layers, by who is to own what is over it. */
@@ -70,8 +61,7 @@ static int may_read_source(const struct clones *c, const struct disk *d)
 int clone_may(const struct clones *c)
 {
 	const struct clone_source *from = &c->source;
-	const char *memory = from->snapshot ? "memory" : "memory.img";
-	int r = from->resumed ? may_read(c, memory, "its memory") : 0;
+	int r = from->resumed ? may_read(c, "memory.img", MEMORY_MODE, "its memory") : 0;
 
 	for (size_t i = 0; r == 0 && i < from->def->n_disks; i++) {
 		const struct disk *d = &from->def->disks[i];
@@ -82,7 +72,7 @@ int clone_may(const struct clones *c)
 			continue;
 		snprintf(path, sizeof(path), "disks/%s/image", d->name);
 		snprintf(what, sizeof(what), "disk %s", d->name);
-		r = may_read(c, path, what);
+		r = may_read(c, path, VOLUME_IMAGE_MODE, what);
 		if (r == 0)
 			r = may_read_source(c, d);
 	}

@@ -221,7 +221,7 @@ struct log_ops {
 };
 
 struct blob_ops {
-	int (*open)(struct handle *h, struct err *err); /* fills h->fd or h->core; neither: empty */
+	int (*open)(struct handle *h, struct err *err); /* fills h->content or h->core; neither: empty */
 	uint64_t (*size)(struct node *n);
 };
 
@@ -402,9 +402,9 @@ struct handle {
 	bool has_writer;
 	struct caller writer; /* document: who wrote first, as whom the text is taken */
 
-	int fd; /* log, blob; else -1 */
+	int fd; /* log; else -1 */
 	struct machine_core *core;
-	struct content *content;	    /* image */
+	struct content *content;	    /* image, blob */
 	struct archive_import *import;	    /* archive: what is being written; lock */
 	char (*listing)[DISK_NAME_MAX + 1]; /* disks/: its names as of opendir; lock */
 	size_t n_listing;

@@ -122,12 +122,10 @@ static bool log_write_waits(struct handle *h, const char *data, size_t len)
 	return true;
 }
 
-static void blob_close(struct handle *h)
+static void log_close(struct handle *h)
 {
 	if (h->fd >= 0)
 		close(h->fd);
-	if (h->core)
-		machine_core_close(h->core);
 }
 
 /* A log has no holes. */
@@ -152,7 +150,7 @@ const struct kind kind_log = {
     .write = log_write,
     .write_waits = log_write_waits,
     .seek = log_seek,
-    .close = blob_close,
+    .close = log_close,
 };
 
 /* --- blob ----------------------------------------------------------------------------- */
@@ -177,8 +175,8 @@ static int blob_open(struct handle *h, const struct caller *caller, struct err *
 
 static ssize_t blob_read(struct handle *h, void *buf, size_t len, uint64_t offset)
 {
-	if (h->fd >= 0)
-		return pread_fd(h->fd, buf, len, offset);
+	if (h->content)
+		return content_read(h->content, buf, len, offset);
 	if (h->core)
 		return machine_core_read(h->core, buf, len, offset);
 	return 0;
@@ -186,14 +184,18 @@ static ssize_t blob_read(struct handle *h, void *buf, size_t len, uint64_t offse
 
 static int64_t blob_seek(struct handle *h, int64_t offset, int whence)
 {
-	off_t at;
-
+	if (h->content)
+		return content_seek(h->content, offset, whence);
 	if (h->core)
 		return machine_core_seek(h->core, offset, whence);
-	if (h->fd < 0)
-		return -ENXIO;
-	at = lseek(h->fd, offset, whence); /* reads use pread(2): the position is nobody's */
-	return at < 0 ? -errno : at;
+	return -ENXIO;
+}
+
+static void blob_close(struct handle *h)
+{
+	content_close(h->content);
+	if (h->core)
+		machine_core_close(h->core);
 }
 
 const struct kind kind_blob = {

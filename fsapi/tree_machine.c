@@ -102,14 +102,9 @@ static const struct log_ops console_old_ops = {.open = console_open, .stat = con
 /* Without a VMM both are empty files, which copiers can read. */
 static int memory_open(struct handle *h, struct err *err)
 {
-	int fd = machine_memory_open(h->node->m);
+	int r = machine_memory_open(h->node->m, &h->content, err);
 
-	if (fd == -ENODEV)
-		return 0;
-	if (fd < 0)
-		return err_set(err, fd, "guest memory cannot be opened");
-	h->fd = fd;
-	return 0;
+	return r == -ENODEV ? 0 : r;
 }
 
 static uint64_t memory_size(struct node *n)

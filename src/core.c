@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/procfs.h>
-#include <sys/stat.h>
 #include <sys/user.h>
 #include <unistd.h>
 
@@ -25,6 +24,7 @@
 #include "core.h"
 #include "core_pages.h"
 #include "model_int.h"
+#include "peek.h"
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "vcpu.h"
@@ -83,27 +83,34 @@ static struct core_ram ram_of(struct content *memory, uint64_t size)
 	return ram;
 }
 
-static uint64_t memory_size(int fd)
-{
-	struct stat st;
-
-	return fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 ? (uint64_t)st.st_size : 0;
-}
-
 /* --- memory.img ----------------------------------------------------------------------------- */
 
-int machine_memory_open(struct machine *m)
+static int open_memory(struct vmm *vmm, struct content **content, struct err *err)
+{
+	struct peek_params params = {.type = VMM_PEEK_MEMORY,
+				     .order_ms = VMM_QUERY_MS,
+				     .answer_ms = VMM_QUERY_MS,
+				     .seek_ms = VMM_QUERY_MS};
+
+	return peek_open(vmm, &params, content, err);
+}
+
+int machine_memory_open(struct machine *m, struct content **content, struct err *err)
 {
 	_cleanup_vmm_ struct vmm *vmm = machine_vmm(m);
 
-	return vmm ? vmm_memory_fd(vmm) : -ENODEV;
+	if (!vmm)
+		return err_set(err, -ENODEV, "the machine does not run");
+	return open_memory(vmm, content, err);
 }
 
 uint64_t machine_memory_size(struct machine *m)
 {
-	_cleanup_close_ int fd = machine_memory_open(m);
+	uint64_t bytes;
 
-	return memory_size(fd);
+	LOCK_SCOPE(&m->lock);
+	bytes = m->vmm && m->vmm->ready ? m->vmm->memory_bytes : 0;
+	return bytes > LOW_RAM_END ? HIGH_RAM + (bytes - LOW_RAM_END) : bytes;
 }
 
 /* --- notes ------------------------------------------------------------------------------------ */
@@ -340,7 +347,7 @@ int machine_core_open(struct machine *m, struct machine_core **out, struct err *
 	char name[MACHINE_NAME_MAX + 1];
 	struct core_params p = {
 	    .states = states, .cpus = cpus, .kernel = def->values.kernel, .name = name};
-	int r, fd;
+	int r;
 
 	if (!vmm || !cpus)
 		return err_set(err, -ENODEV, "the machine does not run");
@@ -350,15 +357,17 @@ int machine_core_open(struct machine *m, struct machine_core **out, struct err *
 	r = get_vcpus(vmm, states, cpus, err);
 	if (r < 0)
 		return r;
-	fd = vmm_memory_fd(vmm);
-	if (fd < 0)
-		return err_set(err, -ENODEV, "the machine's memory is not there");
-	r = content_fd_open(&p.memory, fd);
-	return r < 0 ? err_set(err, r, "the machine's memory: %s", strerror(-r))
-		     : core_make(&p, out, err);
+	r = open_memory(vmm, &p.memory, err);
+	if (r < 0)
+		return r;
+	peek_hurry(p.memory, VMM_QUERY_MS); /* page tables may be many */
+	r = core_make(&p, out, err);
+	if (r == 0)
+		peek_hurry(p.memory, 0);
+	return r;
 }
 
-/* From an offset in RAM as the core has it to one in the memfd, and how far that goes on. */
+/* From an offset in RAM as the core has it to its address, and how far that goes on. */
 static uint64_t ram_offset(const struct core_ram *ram, uint64_t at, uint64_t *left)
 {
 	if (at < ram->low) {

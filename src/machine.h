@@ -189,9 +189,10 @@ void machine_metrics_show(struct machine *m, struct strbuf *sb);
 /* Only the counters beginning with @prefix, which is left out of the names. */
 void machine_stats_show_prefix(struct machine *m, const char *prefix, struct strbuf *sb);
 
-/* Guest RAM: descriptor to read (offset = guest physical address, SEEK_HOLE works); caller
- * closes. -ENODEV without a VMM. Size 0 then. */
-int machine_memory_open(struct machine *m);
+/* Guest RAM as it is when it is read (content.h; offset = guest physical address). -ENODEV without
+ * a VMM. Size 0 then. */
+struct content;
+int machine_memory_open(struct machine *m, struct content **content, struct err *err);
 uint64_t machine_memory_size(struct machine *m);
 
 /* An ELF core as of open: registers taken then, RAM read as it is. */

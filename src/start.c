@@ -55,6 +55,7 @@ static int hand_over(struct start *s)
 	pthread_mutex_lock(&s->m->lock);
 	r = hand_over_disks(s);
 	vmm->cpus = (unsigned)s->def->values.cpus;
+	vmm->memory_bytes = s->def->values.memory;
 	strcpy(vmm->tty, s->tty);
 	pthread_mutex_unlock(&s->m->lock);
 	if (r < 0)

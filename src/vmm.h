@@ -43,6 +43,7 @@ struct vmm {
 	bool io_error;		    /* paused because of it */
 	struct vmm_status status;   /* the last, with text made printable */
 	unsigned cpus;		    /* as it was told, or said when it was found; bounded */
+	uint64_t memory_bytes;	    /* the same */
 	bool ended;		    /* status says so: it was told to quit, or is preserved */
 	bool gone;		    /* the process is */
 	bool ready;		    /* its vcpus run, or ran */
@@ -53,7 +54,7 @@ struct vmm {
 	struct vmm_call *calls;
 	uint32_t seq;
 	int closed; /* why the socket is of no use any more: -errno; 0 while it is */
-	int stats_fd, memory_fd;
+	int stats_fd;
 
 	/* loop.lock: */
 	struct vmm_loop *loop;
@@ -133,12 +134,10 @@ int vmm_believable(int32_t error);
 bool vmm_receive(struct vmm *vmm, void *buf);
 /* Ends all calls with that error. */
 void vmm_fail_calls(struct vmm *vmm, int code);
-/* Descriptors of the statistics or memory: a new one each, or -ENODEV. */
-int vmm_memory_fd(struct vmm *vmm);
+/* A descriptor of the statistics: a new one each time, or -ENODEV. */
 int vmm_stats_fd(struct vmm *vmm);
-/* Keeps those that came with a reply to HELLO or RUN, if they are memfds; closes the others. */
+/* Keeps what came with a reply to HELLO, if it is a memfd; else closes it. */
 void vmm_take_stats(struct vmm *vmm, int fd);
-void vmm_take_memory(struct vmm *vmm, int fd);
 
 /* --- vmm_loop.c ------------------------------------------------------------------------- */
 

@@ -19,8 +19,9 @@
 #include "util/log.h"
 #include "vmm.h"
 
-#define VMM_LOG_MAX    (1u << 20)
-#define DISK_FAILED_MS 500 /* between two that are told of */
+#define MEMORY_BYTES_MAX (1ull << 46) /* of a guest that was found */
+#define VMM_LOG_MAX	 (1u << 20)
+#define DISK_FAILED_MS	 500 /* between two that are told of */
 
 static const char *const reason_names[] = {
     [VMM_REASON_NONE] = "reset",    [VMM_REASON_POWEROFF] = "poweroff",
@@ -194,6 +195,8 @@ void vmm_heard_status(struct vmm *vmm, const struct vmm_status *status)
 	make_printable(vmm->status.text);
 	if (!vmm->cpus)
 		vmm->cpus = status->cpus < VMM_CPUS_MAX ? status->cpus : VMM_CPUS_MAX;
+	if (!vmm->memory_bytes && status->memory_bytes <= MEMORY_BYTES_MAX)
+		vmm->memory_bytes = status->memory_bytes;
 	if (m->vmm != vmm || !vmm->ready || vmm->ended)
 		return;
 	if (vmm->status.resets != old.resets) {

@@ -40,12 +40,12 @@ struct vmm *vmm_get(struct vmm *vmm)
 
 void vmm_put(struct vmm *vmm)
 {
-	int *fds[6];
+	int *fds[5];
 
 	if (!vmm || atomic_fetch_sub(&vmm->refs, 1) != 1)
 		return;
 	fds[0] = &vmm->pidfd, fds[1] = &vmm->sock, fds[2] = &vmm->state_dir;
-	fds[3] = &vmm->run_dir, fds[4] = &vmm->stats_fd, fds[5] = &vmm->memory_fd;
+	fds[3] = &vmm->run_dir, fds[4] = &vmm->stats_fd;
 	for (size_t i = 0; i < nitems(fds); i++)
 		if (*fds[i] >= 0)
 			close(*fds[i]);
@@ -194,19 +194,14 @@ int vmm_believable(int32_t error)
 	return error;
 }
 
-/* The descriptors that the daemon itself wants of a reply. Those taken are gone from @fds. */
+/* What the daemon itself wants of a reply. If it was taken, it is gone from @fds. */
 static void keep_fds(struct vmm *vmm, enum vmm_msg_type type, int *fds, size_t *n)
 {
-	size_t used = 0;
-
-	if (type == VMM_HELLO && *n >= 1)
-		vmm_take_stats(vmm, fds[used++]);
-	if (type == VMM_HELLO && *n >= 2)
-		vmm_take_memory(vmm, fds[used++]);
-	if (type == VMM_RUN && *n >= 1)
-		vmm_take_memory(vmm, fds[used++]);
-	memmove(fds, fds + used, (*n - used) * sizeof(*fds));
-	*n -= used;
+	if (type != VMM_HELLO || *n < 1)
+		return;
+	vmm_take_stats(vmm, fds[0]);
+	memmove(fds, fds + 1, (*n - 1) * sizeof(*fds));
+	*n -= 1;
 }
 
 static void finish_call(struct vmm_call *call, const struct vmm_msg_hdr *hdr, const char *body,
@@ -335,50 +330,30 @@ void vmm_fail_calls(struct vmm *vmm, int code)
  * Only memory is taken: reading it never blocks, and a file of another kind
  * (a pty, the machine's own disk) would be shown as what it is not.
  */
-static void take_memfd(struct vmm *vmm, int fd, int *slot)
+void vmm_take_stats(struct vmm *vmm, int fd)
 {
 	struct stat st;
 	int old = fd;
 
 	if (fcntl(fd, F_GET_SEALS) >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
 		LOCK_SCOPE(&vmm->lock);
-		old = *slot;
-		*slot = fd;
+		old = vmm->stats_fd;
+		vmm->stats_fd = fd;
 	}
 	if (old >= 0)
 		close(old);
 }
 
-void vmm_take_stats(struct vmm *vmm, int fd)
-{
-	take_memfd(vmm, fd, &vmm->stats_fd);
-}
-
-void vmm_take_memory(struct vmm *vmm, int fd)
-{
-	take_memfd(vmm, fd, &vmm->memory_fd);
-}
-
 /* Opened anew: an offset of its own, and not for writing. */
-static int reopen(struct vmm *vmm, const int *slot)
+int vmm_stats_fd(struct vmm *vmm)
 {
 	char path[40];
 	int fd;
 
 	LOCK_SCOPE(&vmm->lock);
-	if (*slot < 0)
+	if (vmm->stats_fd < 0)
 		return -ENODEV;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", *slot);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", vmm->stats_fd);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
-}
-
-int vmm_memory_fd(struct vmm *vmm)
-{
-	return reopen(vmm, &vmm->memory_fd);
-}
-
-int vmm_stats_fd(struct vmm *vmm)
-{
-	return reopen(vmm, &vmm->stats_fd);
 }

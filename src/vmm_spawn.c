@@ -42,7 +42,7 @@ struct vmm *vmm_new(struct machine *m)
 		return NULL;
 	atomic_init(&vmm->refs, 1);
 	vmm->m = machine_get(m);
-	vmm->pidfd = vmm->sock = vmm->stats_fd = vmm->memory_fd = -1;
+	vmm->pidfd = vmm->sock = vmm->stats_fd = -1;
 	vmm->run_dir = vmm->state_dir = -1;
 	pthread_mutex_init(&vmm->lock, NULL);
 	pthread_mutex_init(&vmm->note_lock, NULL);

@@ -714,10 +714,11 @@ void machine_stats_show_prefix(struct machine *m, const char *prefix, struct str
 	(void)sb;
 }
 
-int machine_memory_open(struct machine *m)
+int machine_memory_open(struct machine *m, struct content **content, struct err *err)
 {
 	(void)m;
-	return -ENODEV;
+	(void)content;
+	return err_set(err, -ENODEV, "no guest");
 }
 
 uint64_t machine_memory_size(struct machine *m)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "content_int.h"
+#include "layer.h"
 #include "pool_int.h"
 #include "storage/block_nbd.h"
 #include "util/cleanup.h"
@@ -128,6 +129,11 @@ int volume_content_open(struct volume *v, bool write, const struct caller *calle
 
 	if (!o)
 		return err_set(err, -ENOMEM, "out of memory");
+	r = write ? layers_refuse_volume(v, err) : 0;
+	if (r < 0) {
+		free(o);
+		return r;
+	}
 	pthread_mutex_lock(&v->pool->lock);
 	r = may_open(v, write, &use, err);
 	if (r == 1) {

@@ -249,22 +249,40 @@ int disk_open_source(struct machine *m, const struct disk *d, const struct disk_
 	return r;
 }
 
+static int open_below(struct disk_opened *o, const struct disk_layers *layers,
+		      const struct disk_asks *asks, bool write, bool lock, struct err *err)
+{
+	struct disk d = {.values = {.source = layers->source,
+				    .backing = (char *)(asks->backing ? asks->backing : ""),
+				    .format = layers->format,
+				    .readonly = !write}};
+	int r;
+
+	strcpy(d.name, layers->name);
+	r = open_bottom(o, &d, asks, lock, err);
+	return r == 0 ? layers_put_over(o, layers, false, lock, err) : r;
+}
+
 int disk_open_layers(struct model *model, const struct disk_layers *layers,
 		     const struct disk_asks *asks, bool lock, struct disk_opened **out,
 		     struct err *err)
 {
 	_cleanup_disk_opened_ struct disk_opened *o = opened_new(model, NULL, layers->name);
-	struct disk d = {.values = {.source = layers->source,
-				    .backing = (char *)"",
-				    .format = layers->format,
-				    .readonly = true}};
-	int r;
+	int r = o ? open_below(o, layers, asks, false, lock, err)
+		  : err_set(err, -ENOMEM, "out of memory");
 
-	if (!o)
-		return err_set(err, -ENOMEM, "out of memory");
-	r = open_bottom(o, &d, asks, lock, err);
 	if (r == 0)
-		r = layers_put_over(o, layers, false, lock, err);
+		*out = take_ptr(o);
+	return r;
+}
+
+int disk_open_to_merge(struct machine *m, const struct disk_layers *layers,
+		       const struct disk_asks *asks, struct disk_opened **out, struct err *err)
+{
+	_cleanup_disk_opened_ struct disk_opened *o = opened_new(m->model, m, layers->name);
+	int r = o ? open_below(o, layers, asks, true, true, err)
+		  : err_set(err, -ENOMEM, "out of memory");
+
 	if (r == 0)
 		*out = take_ptr(o);
 	return r;

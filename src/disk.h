@@ -47,6 +47,7 @@ struct disk_asks {
 	struct cancel *cancel; /* NULL: cannot be cancelled */
 	struct disk_opened *const *before;
 	unsigned n_before;
+	const char *backing; /* disk_open_layers(): as `backing` of a disk says; NULL: nothing */
 };
 
 /*
@@ -59,11 +60,14 @@ int disk_open_source(struct machine *m, const struct disk *disk, const struct di
 struct disk_layers;
 /*
  * The same of a chain that need not be any machine's, read-only (layer.h); with @lock as a reader.
- * The source's own backing files only where they are beside it.
+ * The source's own backing files are beside it, or named in @asks.
  */
 int disk_open_layers(struct model *model, const struct disk_layers *layers,
 		     const struct disk_asks *asks, bool lock, struct disk_opened **opened,
 		     struct err *err);
+/* The same with the source opened for writing, and locked: to merge @layers into it, a machine's. */
+int disk_open_to_merge(struct machine *m, const struct disk_layers *layers,
+		       const struct disk_asks *asks, struct disk_opened **opened, struct err *err);
 /* What was opened, as one node; takes its descriptors, also on error. */
 int disk_opened_block(struct disk_opened *opened, bool write, struct block **block,
 		      struct err *err);
@@ -133,6 +137,10 @@ void vmm_disks_release(struct vmm *vmm);
 int vmm_disk_tell(struct vmm *vmm, enum vmm_msg_type type, const struct disk *disk,
 		  struct disk_opened *opened, struct cancel *cancel, char words[VMM_TEXT_MAX],
 		  struct err *err);
+
+/* VMM_DISK_REBASE: all below the @keep on top becomes what was opened, which reads alike. */
+int vmm_disk_rebase(struct vmm *vmm, const char *name, unsigned keep, struct disk_opened *opened,
+		    struct err *err);
 
 /* --- disk_live.c: changes while a VMM has it ---------------------------------------------------
  */

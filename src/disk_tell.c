@@ -93,3 +93,19 @@ int vmm_disk_tell(struct vmm *vmm, enum vmm_msg_type type, const struct disk *d,
 	vmm_post(vmm, VMM_DISK, &msg, sizeof(msg), NULL, 0);
 	return r;
 }
+
+int vmm_disk_rebase(struct vmm *vmm, const char *name, unsigned keep, struct disk_opened *o,
+		    struct err *err)
+{
+	struct vmm_disk_rebase msg = {.keep = keep, .n_layers = n_layers(o)};
+	struct vmm_request rq = {
+	    .type = VMM_DISK_REBASE, .data = &msg, .len = sizeof(msg), .timeout_ms = VMM_LOAD_MS};
+	int r = tell_layers(vmm, o, NULL, err);
+
+	snprintf(msg.name, sizeof(msg.name), "%s", name);
+	if (r == 0)
+		return vmm_call(vmm, &rq, NULL, err);
+	msg.n_layers = VMM_LAYERS_MAX + 1; /* what has come goes with what is refused */
+	vmm_post(vmm, VMM_DISK_REBASE, &msg, sizeof(msg), NULL, 0);
+	return r;
+}

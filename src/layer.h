@@ -174,9 +174,15 @@ int layers_content_open(struct model *model, const struct disk_layers *disk,
 			const struct rights *owner, struct content **content, struct err *err);
 /* Starts the job that merges what @m's chains pass through, where there is any. */
 void layers_tidy(struct machine *m);
+/* Of all machines, when the daemon has found what it left running. */
+void layers_tidy_all(struct model *model);
 /* -EBUSY with words ("… is below snapshot base of machine web") where one of the files is frozen.
  */
 int layers_refuse_frozen(struct model *model, const struct file_id *ids, unsigned n,
 			 struct err *err);
+/* The same for a volume that is to be changed, and for a pool that is to have another name. */
+struct volume;
+int layers_refuse_volume(struct volume *volume, struct err *err);
+int layers_refuse_pool(struct model *model, const char *pool, struct err *err);
 
 #endif

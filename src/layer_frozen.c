@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "layer_int.h"
+#include "pool_int.h"
 #include "snapshot_int.h"
 #include "util/cleanup.h"
 
@@ -17,10 +18,15 @@ struct search {
 	unsigned n;
 	const struct machine *except;
 	const char *disk;
+	const char *pool; /* any volume of it; NULL: none */
+	size_t pool_len;
 };
 
 static bool meets(const struct search *s, const struct disk_layers *d)
 {
+	if (s->pool)
+		return strncmp(s->pool, d->source, s->pool_len) == 0 &&
+		       d->source[s->pool_len] == '/';
 	return (s->source && strcmp(s->source, d->source) == 0) ||
 	       file_ids_meet(d->files, d->n_files, s->ids, s->n);
 }
@@ -71,19 +77,26 @@ static int look(const struct search *s, struct machine *m, struct err *err)
 		 : 0;
 }
 
-int layers_refuse_but(struct model *model, const char *source, const struct file_id *ids,
-		      unsigned n, const struct machine *except, const char *disk, struct err *err)
+static int look_everywhere(struct model *model, const struct search *search, struct err *err)
 {
-	struct search search = {source, ids, n, except, disk};
 	uint64_t cursor = 0;
 	struct machine *m;
 	int r = 0;
 
 	while (r == 0 && (m = model_machine_next(model, &cursor))) {
-		r = look(&search, m, err);
+		r = look(search, m, err);
 		machine_put(m);
 	}
 	return r;
+}
+
+int layers_refuse_but(struct model *model, const char *source, const struct file_id *ids,
+		      unsigned n, const struct machine *except, const char *disk, struct err *err)
+{
+	struct search search = {
+	    .source = source, .ids = ids, .n = n, .except = except, .disk = disk};
+
+	return look_everywhere(model, &search, err);
 }
 
 int layers_refuse_source(struct model *model, const char *source, const struct file_id *ids,
@@ -96,4 +109,21 @@ int layers_refuse_frozen(struct model *model, const struct file_id *ids, unsigne
 			 struct err *err)
 {
 	return layers_refuse_source(model, NULL, ids, n, err);
+}
+
+int layers_refuse_volume(struct volume *v, struct err *err)
+{
+	char name[POOL_NAME_MAX + VOLUME_NAME_MAX + 2];
+
+	pool_name(v->pool, name);
+	snprintf(name + strlen(name), VOLUME_NAME_MAX + 2, "/%s", v->meta.name);
+	return layers_refuse_source(v->pool->model, name, NULL, 0, err);
+}
+
+int layers_refuse_pool(struct model *model, const char *pool, struct err *err)
+{
+	struct search search = {.pool = pool, .pool_len = strlen(pool)};
+	int r = look_everywhere(model, &search, err);
+
+	return r < 0 ? err_prefix(err, "of its volumes, one is frozen"), r : 0;
 }

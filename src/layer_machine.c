@@ -42,9 +42,26 @@ static void set_free(struct layer_set *set)
 	free(set);
 }
 
+/* Under m->edit: its directory. Who was undefined has none, whatever has its name by now. */
+static int open_dir(struct machine *m)
+{
+	char name[MACHINE_NAME_MAX + 1];
+	bool alive;
+	int fd;
+
+	pthread_mutex_lock(&m->lock);
+	alive = m->alive;
+	strcpy(name, m->name);
+	pthread_mutex_unlock(&m->lock);
+	if (!alive)
+		return -ENOENT;
+	fd = openat(m->model->machines_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 static int store(struct machine *m, const struct layer_set *set)
 {
-	_cleanup_close_ int dir = store_open_dir(m);
+	_cleanup_close_ int dir = open_dir(m);
 	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
 
 	if (dir < 0)
@@ -221,4 +238,23 @@ void layers_load_all(struct model *model)
 void machine_layers_free(struct machine *m)
 {
 	set_free(take_ptr(m->layers));
+}
+
+/* --- shown ------------------------------------------------------------------------------------ */
+
+int machine_disk_layers_show(struct machine *m, const char *disk, struct strbuf *sb)
+{
+	const struct disk_layers *layers = NULL;
+	const struct disk *d;
+
+	LOCK_SCOPE(&m->lock);
+	d = definition_disk(m->def, disk);
+	if (!d)
+		return -ENOENT;
+	if (m->layers)
+		layers = layer_set_find(m->layers, disk, d->values.source);
+	for (unsigned i = 0; layers && i < layers->chain.n; i++)
+		strbuf_printf(sb, "%s/layers/%s.qcow2\n", m->model->state_dir,
+			      layers->chain.ids[i]);
+	return sb->failed ? -ENOMEM : 0;
 }

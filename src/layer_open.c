@@ -53,20 +53,32 @@ static int lock_layer(struct disk_opened *o, int fd, bool write, struct err *err
 	return err_set(err, r, "a layer over it is in use by %s", who.data ? who.data : "others");
 }
 
+static bool same_file(int a, int b)
+{
+	struct file_id x = id_of(a), y = id_of(b);
+
+	return x.dev == y.dev && x.ino == y.ino;
+}
+
 /* All that @chain says, the top first, into @layers; on failure those that are open. */
 static int open_all(struct disk_opened *o, const struct layer_chain *chain, bool write, bool lock,
 		    struct image_layer *layers, unsigned *n, struct err *err)
 {
 	int r = 0;
 
-	for (*n = 0; r == 0 && *n < chain->n; ++*n) {
-		bool top = *n == 0 && write;
-		int fd = layer_open(o->model, LAYER_DISK, chain->ids[*n], top, err);
+	*n = 0;
+	for (unsigned i = 0; r == 0 && i < chain->n; i++) {
+		bool top = i == 0 && write;
+		int fd = layer_open(o->model, LAYER_DISK, chain->ids[i], top, err);
 
 		if (fd < 0)
 			return fd;
-		layers[*n] = (struct image_layer){
-		    .format = IMAGE_QCOW2, .fd = fd, .data_fd = -1, .path = strdup(chain->ids[*n])};
+		if (i > 0 && same_file(fd, layers[*n - 1].fd)) {
+			close(fd); /* a merge was cut short: both names are of the merged one */
+			continue;
+		}
+		layers[(*n)++] = (struct image_layer){
+		    .format = IMAGE_QCOW2, .fd = fd, .data_fd = -1, .path = strdup(chain->ids[i])};
 		if (lock)
 			r = lock_layer(o, fd, top, err);
 	}
@@ -107,6 +119,7 @@ int layers_put_over(struct disk_opened *o, const struct disk_layers *disk, bool 
 		}
 		return r;
 	}
+	n = opened;
 	memmove(&below->layers[n], &below->layers[0], below->n * sizeof(below->layers[0]));
 	memcpy(&below->layers[0], layers, n * sizeof(layers[0]));
 	below->n += n;

@@ -141,6 +141,8 @@ int machine_disk_resize(struct machine *m, const char *disk, uint64_t bytes, str
 			struct err *err);
 /* attached, waiting (the guest was asked to let go), ejected, detached (no VMM has it) */
 int machine_disk_state_show(struct machine *m, const char *disk, struct strbuf *sb);
+/* The files that are over its source, a path a line, the top one first; nothing: none. */
+int machine_disk_layers_show(struct machine *m, const char *disk, struct strbuf *sb);
 
 /* --- commands ------------------------------------------------------------------------ */
 

@@ -210,6 +210,7 @@ static int open_parts(struct model *model, struct err *err)
 		r = pools_open(&model->pools, model, err);
 	if (r == 0) {
 		vmm_recover_all(model);
+		layers_tidy_all(model);
 		disk_sizes_look(model);
 	}
 	return r;

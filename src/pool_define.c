@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "layer.h"
 #include "pool_int.h"
 #include "util/cleanup.h"
 
@@ -190,6 +191,8 @@ int model_pool_rename(struct model *model, struct pool *pool, const char *new_na
 	pthread_mutex_lock(&pool->lock);
 	r = must_be_idle(pool, err);
 	pthread_mutex_unlock(&pool->lock);
+	if (r == 0)
+		r = layers_refuse_pool(model, old_name, err);
 	if (r == 0)
 		r = pools_reserve(model->pools, new_name, err);
 	if (r < 0)

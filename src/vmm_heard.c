@@ -13,6 +13,7 @@
 
 #include "console.h"
 #include "disk.h"
+#include "layer.h"
 #include "stats.h"
 #include "util/cleanup.h"
 #include "util/file.h"
@@ -452,5 +453,6 @@ void vmm_heard_exit(struct vmm *vmm, const char *how)
 	rundir_clear(m, false);
 	pthread_cond_broadcast(&m->cond);
 	pthread_mutex_unlock(&m->lock);
+	layers_tidy(m);
 	vmm_put(vmm);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "layer.h"
 #include "pool_int.h"
 #include "util/cleanup.h"
 
@@ -349,8 +350,11 @@ int volume_await_closed(struct volume *v, bool all, struct err *err)
 int volume_claim(struct volume *v, const char *op, struct err *err)
 {
 	const struct volume_use *use;
-	int r;
+	/* to copy it is to read it */
+	int r = strcmp(op, "copy") == 0 ? 0 : layers_refuse_volume(v, err);
 
+	if (r < 0)
+		return r;
 	LOCK_SCOPE(&v->pool->lock);
 	if (!v->alive)
 		return err_set(err, -ENOENT, "the volume is gone");

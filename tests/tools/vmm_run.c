@@ -26,7 +26,10 @@
  *	!attach NAME [WORD:]…FILE   !detach NAME   !take NAME (by force)   !resize NAME BYTES
  *	!link 0|1   !capture [FILE]
  *	!instant DIR [stay] [nomemory]   its state and registers, files in DIR; its memory is held
+ *	!stage NAME FILE   a new image that !instant puts over the disk   !freeze NAME
+ *	!merge NAME KEEP FILE   FILE, below the top KEEP layers, goes into what is below it
  *	!write raw|packed MAP FILE [MAP] writes that (what differs from the other), notes it in MAP
+ *	!kill           kills the VMM (then only commands of the holder work, and !end)
  *	!clone SOCKET   has its holder fork a VMM that serves SOCKET   !release   lets the holder
  *end !disk NAME attached|detached   !console TEXT   wait until it is so
  *
@@ -36,6 +39,7 @@
 #include "tests/tools/vmm_instant.h"
 #include "tests/tools/vmm_nic.h"
 #include "tests/tools/vmm_run.h"
+#include "tests/tools/vmm_stage.h"
 
 static void spawn(struct run *r)
 {
@@ -436,6 +440,15 @@ static void wait_for(struct run *r, const char *text, bool console)
 	}
 }
 
+static void kill_it(struct run *r)
+{
+	kill(r->pid, SIGKILL);
+	waitpid(r->pid, NULL, 0);
+	unlink(r->address.sun_path);
+	r->killed = true;
+	fprintf(stderr, "killed\n");
+}
+
 static bool command(struct run *r, char *line)
 {
 	static const struct {
@@ -455,6 +468,8 @@ static bool command(struct run *r, char *line)
 		}
 	if (strcmp(line, "!quit") == 0)
 		return false;
+	if (strcmp(line, "!end") == 0)
+		exit(0);
 	if (strncmp(line, "!regs", 5) == 0)
 		show_regs(r, (unsigned)strtoul(line + 5, NULL, 0));
 	else if (strncmp(line, "!input ", 7) == 0)
@@ -477,8 +492,16 @@ static bool command(struct run *r, char *line)
 		wait_for(r, line + 6, false);
 	else if (strncmp(line, "!console ", 9) == 0)
 		wait_for(r, line + 9, true);
+	else if (strcmp(line, "!kill") == 0)
+		kill_it(r);
 	else if (strncmp(line, "!instant ", 9) == 0)
 		instant(r, line + 9);
+	else if (strncmp(line, "!stage ", 7) == 0)
+		disk_stage(r, line + 7);
+	else if (strncmp(line, "!freeze ", 8) == 0)
+		disk_freeze(r, line + 8);
+	else if (strncmp(line, "!merge ", 7) == 0)
+		disk_merge(r, line + 7);
 	else if (strncmp(line, "!write ", 7) == 0)
 		hold_write(r, line + 7);
 	else if (strncmp(line, "!clone ", 7) == 0)
@@ -534,7 +557,7 @@ static void serve(struct run *r)
 	bool eof = false;
 
 	while (!r->reached && (!r->ended || r->stays) && !(r->times && r->log_at)) {
-		struct pollfd fds[] = {{.fd = r->sock, .events = POLLIN},
+		struct pollfd fds[] = {{.fd = r->killed ? -1 : r->sock, .events = POLLIN},
 				       {.fd = eof ? -1 : STDIN_FILENO, .events = POLLIN}};
 
 		poll(fds, 2, time_left(r));

@@ -35,7 +35,7 @@ struct run {
 	const char *disks[VMM_DISKS_MAX];
 	unsigned n_disks, cpus, on_reboot, on_poweroff, on_crash, uid, malformed, queues, timeout_s;
 	uint64_t memory_mib;
-	bool hugepages, times, stays, once, clone;
+	bool hugepages, times, stays, once, clone, killed;
 	/* going on */
 	struct sockaddr_un address;
 	int sock, log_fd, read_fd, stats_fd;

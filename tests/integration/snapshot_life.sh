@@ -46,8 +46,8 @@ is "$(sha256sum <"$S/one/disks/root/image")" "$image" "its disk changed"
 grep -q '"event":"snapshot-taken".*"snapshot":"one"' "$MNT/events" || fail "no event"
 # word n of memory and of the disk are of one instant
 at_disk=$(od -An -tu4 -v -w512 "$S/one/disks/root/image" | awk 'NR <= 64 && $1 > max { max = $1 } END { print max }')
-at_memory=$(for s in $(seq 0 63); do od -An -tu4 -N4 -j $((0x1000000 + s * 4096)) "$S/one/memory"; done | sort -n | tail -n 1)
-[ "$at_disk" = "$at_memory" ] || [ "$at_disk" = $((at_memory + 1)) ] || fail "disk at $at_disk, memory at $at_memory"
+at_memory=$(for s in $(seq 0 63); do od -An -tu4 -N4 -j $((0x1000000 + s * 4096)) "$S/one/memory"; done | sort -n | tail -n 1 | tr -d ' ')
+[ "$at_disk" -eq "$at_memory" ] || [ "$at_disk" -eq $((at_memory + 1)) ] || fail "disk at $at_disk, memory at $at_memory"
 
 note "the second knows the first, and stores what differs"
 mkdir "$S/two"

@@ -17,7 +17,7 @@ refuses EEXIST mkdir "$S/live"
 refuses EBUSY rmdir "$M/m"
 refuses EINVAL write "$S/live/ctl" nonsense
 refuses EINVAL write "$S/live/ctl" 'restore now'
-refuses EPERM,EACCES write "$S/live/config" 'cpus = 2;'
+{ ! echo 'cpus = 2;' >"$S/live/config"; } 2>/dev/null || fail "its config was written"
 refuses EPERM,EACCES,EEXIST mkdir "$S/live/more"
 do_ctl m kill
 
@@ -48,7 +48,8 @@ mount -t tmpfs -o size=8m tmpfs "$T/small"
 STATE=$T/small
 start_daemon
 boot k fill cmdline=mib=24
-wait_for test -s "$M/k/console"
+filled() { [ -s "$M/k/console" ]; }
+wait_for filled
 refuses ENOSPC,EDQUOT mkdir "$M/k/snapshots/large"
 is "$(state_of k)" running
 says 'ENOSPC|EDQUOT' "$M/k/error"

@@ -236,7 +236,7 @@ static int ask(struct vmm *vmm, const struct peek_params *params, struct peek *p
 	       struct err *err)
 {
 	struct vmm_snapshot_info info = {0};
-	struct vmm_reply reply = {.data = &info, .room = sizeof(info)};
+	struct vmm_reply reply = {.data = &info, .room = sizeof(info), .wants_fds = true};
 	int fds[PEEK_FDS + 1];
 	struct vmm_request rq = {.type = params->type,
 				 .data = params->data,

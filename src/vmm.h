@@ -104,6 +104,7 @@ struct vmm_reply {
 	void *data; /* the caller's room for the payload, may be NULL */
 	size_t room;
 	size_t len;	      /* of what came, at most room */
+	bool wants_fds;	      /* else they are closed */
 	int fds[VMM_MSG_FDS]; /* the caller's */
 	size_t n_fds;
 };

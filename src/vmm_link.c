@@ -219,6 +219,8 @@ static void finish_call(struct vmm_call *call, const struct vmm_msg_hdr *hdr, co
 		reply->len = hdr->len < reply->room ? hdr->len : reply->room;
 		if (reply->data)
 			memcpy(reply->data, body, reply->len);
+		if (!reply->wants_fds)
+			return;
 		memcpy(reply->fds, fds, *n_fds * sizeof(*fds));
 		reply->n_fds = *n_fds;
 		*n_fds = 0;

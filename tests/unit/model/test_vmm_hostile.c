@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "content.h"
 #include "model_test.h"
 #include "util/msg.h"
 #include "vmm_proto.h"

@@ -23,6 +23,7 @@
 #include "util/log.h"
 
 #define HIDDEN_MAX 64
+#define FEW	   3	/* up to which each file is synced, and not all that the file system has */
 #define MODE_MAX   0755 /* of a clone's directory, whatever others may do with what it came from */
 
 static void hidden_name(char name[HIDDEN_MAX], const struct machine *m)
@@ -66,6 +67,21 @@ static int take_chain(struct clone *one, const struct disk_layers *from)
 	return 0;
 }
 
+static bool are_few(const struct clones *c)
+{
+	return c->n <= FEW;
+}
+
+static int make_over(struct clones *c, const struct disk_layers *disk, struct layer_batch *batch,
+		     char id[ID_TEXT])
+{
+	_cleanup_close_ int fd = -1;
+
+	if (are_few(c))
+		return layer_make_over(c->model, disk, disk->bytes, id, &fd, c->err);
+	return layer_batch_make_over(batch, disk, disk->bytes, id, c->err);
+}
+
 /* A new, empty layer becomes the top. */
 static int put_over(struct clones *c, struct clone *one, struct layer_batch *batch)
 {
@@ -77,7 +93,7 @@ static int put_over(struct clones *c, struct clone *one, struct layer_batch *bat
 	if (chain->n >= LAYERS_MAX)
 		return err_set(c->err, -ENOSPC, "disk %s has %d layers already", disk->name,
 			       LAYERS_MAX);
-	r = layer_batch_make_over(batch, disk, disk->bytes, id, c->err);
+	r = make_over(c, disk, batch, id);
 	if (r < 0)
 		return r;
 	one->n_made++;
@@ -148,17 +164,19 @@ static int make_machine(struct clones *c, struct clone *one)
 	return 0;
 }
 
-static int write_file(int dir, const char *name, const struct strbuf *sb)
+static int write_file(int dir, const char *name, const struct strbuf *sb, bool sync)
 {
 	_cleanup_close_ int fd =
 	    openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int r;
 
 	if (fd < 0 || sb->failed)
 		return fd < 0 ? -errno : -ENOMEM;
-	return file_write_all(fd, sb->data ? sb->data : "", sb->len);
+	r = file_write_all(fd, sb->data ? sb->data : "", sb->len);
+	return r == 0 && sync && fsync(fd) < 0 ? -errno : r;
 }
 
-static int write_files(const struct clone *one, int dir)
+static int write_files(const struct clone *one, int dir, bool sync)
 {
 	_cleanup_strbuf_ struct strbuf access = STRBUF_INIT, config = STRBUF_INIT,
 				       layers = STRBUF_INIT;
@@ -166,13 +184,14 @@ static int write_files(const struct clone *one, int dir)
 
 	access_format(one->m->id, &one->m->access, NULL, 0, &access);
 	config_format(one->m->def, &config);
-	r = write_file(dir, "access", &access);
+	r = write_file(dir, "access", &access, sync);
 	if (r == 0)
-		r = write_file(dir, "config", &config);
-	if (r < 0 || one->layers.n == 0)
-		return r;
-	layer_set_format(&one->layers, &layers);
-	return write_file(dir, "layers", &layers);
+		r = write_file(dir, "config", &config, sync);
+	if (r == 0 && one->layers.n) {
+		layer_set_format(&one->layers, &layers);
+		r = write_file(dir, "layers", &layers, sync);
+	}
+	return r == 0 && sync ? file_sync_dir(dir) : r;
 }
 
 static int refused(struct clones *c, const char *name, int r)
@@ -193,11 +212,26 @@ static int write_machine(struct clones *c, struct clone *one)
 	if (mkdirat(c->model->machines_fd, hidden, 0700) < 0)
 		return refused(c, one->name, -errno);
 	dir = openat(c->model->machines_fd, hidden, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	r = dir < 0 ? -errno : write_files(one, dir);
+	r = dir < 0 ? -errno : write_files(one, dir, are_few(c));
 	return r < 0 ? refused(c, one->name, r) : 0;
 }
 
 /* --- all of them ------------------------------------------------------------------------------ */
+
+/* All that was written, layers too: they may be on another file system than definitions. */
+static int sync_all(struct clones *c, struct layer_batch *batch)
+{
+	struct stat layers, machines;
+
+	if (are_few(c))
+		return 0;
+	if (syncfs(c->model->machines_fd) < 0)
+		return refused(c, "the definitions", -errno);
+	if (fstatat(c->model->state_fd, "layers", &layers, 0) == 0 &&
+	    fstat(c->model->machines_fd, &machines) == 0 && layers.st_dev == machines.st_dev)
+		return 0;
+	return layer_batch_sync(batch, c->err);
+}
 
 static int write_all(struct clones *c)
 {
@@ -215,11 +249,7 @@ static int write_all(struct clones *c)
 		if (r == 0)
 			r = write_machine(c, one);
 	}
-	if (r == 0)
-		r = layer_batch_sync(&batch, c->err);
-	if (r == 0 && syncfs(c->model->machines_fd) < 0)
-		r = refused(c, "the definitions", -errno);
-	return r;
+	return r == 0 ? sync_all(c, &batch) : r;
 }
 
 static int name_all(struct clones *c)

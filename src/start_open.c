@@ -67,10 +67,12 @@ static int open_boot(struct start *s, const struct rights *rights)
 static int open_boot_if_there(struct start *s, const struct rights *rights)
 {
 	int r = open_boot(s, rights);
+	char name[MACHINE_NAME_MAX + 1];
 
 	if (r == 0 || r == -ECANCELED)
 		return r;
-	log_warn("machine %s goes on, but cannot be reset: %s", s->m->name, s->err->text);
+	machine_name(s->m, name);
+	log_warn("machine %s goes on, but cannot be reset: %s", name, s->err->text);
 	*s->err = (struct err)ERR_INIT;
 	if (s->kernel >= 0)
 		close(take_fd(&s->kernel)); /* not to boot without its initrd */

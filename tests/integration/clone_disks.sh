@@ -113,4 +113,3 @@ undefine a b{1..6} c1 c2 d{1..3} e1 e2 f1 f2 g
 wait_for vmms_are 0
 wait_for layers_are 0
 is "$(ls -A "$STATE/machines")" ""
-is "$(sha256sum <"$T/disk")" "$sum" "the source was written"

@@ -194,6 +194,14 @@ int qcow2_map(struct qcow2 *q, uint64_t offset, uint64_t bytes, bool load, struc
 			return -EAGAIN;
 	}
 	r = extend(q, data, byte, offset, offset + bytes, map);
+	/* Of an image that is merged into while it is read, an entry may have been half written. */
+	if (r < 0 && load && q->readonly) {
+		qcow2_cache_drop(q, slice_offset);
+		r = qcow2_cache_load(q, SLICE_L2, slice_offset, &data);
+		if (r < 0)
+			return r;
+		r = extend(q, data, byte, offset, offset + bytes, map);
+	}
 	if (r < 0)
 		return load ? qcow2_damaged(q, "L2 entry for guest", offset) : -EAGAIN;
 	return 0;

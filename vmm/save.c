@@ -121,7 +121,7 @@ static void place_disk(struct state *st, const struct saved_disk *d, struct disk
 	else if (d->readonly != (*disk)->readonly)
 		state_fail(st, -EINVAL, "disk %s was %s when it was saved", d->name,
 			   d->readonly ? "read-only" : "writable");
-	else if (d->bytes != disk_bytes(*disk))
+	else if (d->bytes / 512 != disk_bytes(*disk) / 512) /* as the guest sees it */
 		state_fail(st, -EINVAL, "disk %s had %llu bytes when it was saved, it has %llu now",
 			   d->name, (unsigned long long)d->bytes,
 			   (unsigned long long)disk_bytes(*disk));
@@ -269,6 +269,8 @@ static void devices_state(struct vm *vm, struct state *st)
 			state_fail(st, -EOPNOTSUPP, "%s cannot be saved", dev->name);
 			return;
 		}
+		if (dev->ops->state_may_lack && state_loading(st) && !state_has(st, dev->name))
+			continue;
 		if (!state_begin(st, dev->name, dev->ops->state_version))
 			return;
 		dev->ops->state(dev, st);

@@ -113,6 +113,40 @@ for kind in raw:: qcow2:lazy_refcounts=on:none qcow2:extended_l2=on: qcow2:clust
 	check "$top"
 done
 
+note "what is not a new image of the disk is refused; what was staged goes with who sent it"
+rm -f "$T"/*.qcow2
+truncate -s $size base.raw
+qemu-img create -q -f qcow2 -F raw -b "$T/base.raw" other.qcow2 4M
+qemu-img create -q -f qcow2 alone.qcow2 $size
+qemu-img create -q -f qcow2 -F raw -b "$T/base.raw" used.qcow2 $size
+qemu-io -f qcow2 -c 'write -P 1 0 64k' used.qcow2 >io.txt
+qemu-img create -q -f qcow2 -F raw -b "$T/base.raw" inside.qcow2 $size
+qemu-img snapshot -c one inside.qcow2
+qemu-img create -q -f qcow2 -F raw -b "$T/base.raw" new.qcow2 $size
+qemu-img create -q -f qcow2 -F raw -b "$T/base.raw" newer.qcow2 $size
+truncate -s $size plain.qcow2
+begin "$T/base.raw"
+for bad in other:'bytes, the disk' alone:'nothing below' used:'not empty' inside:snapshots plain:'not a qcow2'; do
+	say "stage disk0 $T/${bad%%:*}.qcow2" ".*${bad#*:}" 1
+done
+say "instant $T/instant nomemory" instant: 1
+say "stage disk0 $T/new.qcow2" staged 1
+say 'resize disk0 16777216' '.*part of a snapshot' 1
+say reconnect 'state .* after reconnecting' 1
+say 'stage disk1 /dev/null' '.*no disk disk1' 1
+say "stage disk0 $T/newer.qcow2" staged 2
+say "instant $T/instant nomemory" instant: 2
+goes_on
+say 'resize disk0 16777216' 'disk disk0 has 16777216' 1
+say 'freeze disk0' frozen 1
+goes_on
+quit
+is "$(stat -c %s base.raw)" $((8 << 20)) "the size of what is below"
+like "$(qemu-img map --output=json -f qcow2 new.qcow2)" '"depth": 1'
+like "$(qemu-img info newer.qcow2)" '16777216 bytes'
+qemu-img check -q -f qcow2 newer.qcow2
+stands newer.qcow2
+
 note "killed at any moment between"
 format=qcow2 options=
 for round in $(seq 8); do

@@ -4,6 +4,8 @@
 
 #include <dirent.h>
 
+#include "storage/image.h"
+
 static unsigned fds_of(const struct peer *p)
 {
 	char path[64];
@@ -125,11 +127,58 @@ static void layers_that_are_refused_are_dropped(void **state)
 	quit(p);
 }
 
+static int an_overlay(void)
+{
+	const struct image_create params = {
+	    .format = IMAGE_QCOW2, .bytes = 1 << 20, .backing = "what the daemon found"};
+	int fd = memfd_create("overlay", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(image_create(fcntl(fd, F_DUPFD_CLOEXEC, 3), &params, NULL), 0);
+	return fd;
+}
+
+/* Only the lowest of layers may be an export. */
+static void images_may_stand_over_an_export(void **state)
+{
+	const struct vmm_layer raw = {.kind = VMM_LAYER_RAW}, qcow2 = {.kind = VMM_LAYER_QCOW2};
+	const struct vmm_layer nbd = {.kind = VMM_LAYER_NBD, .bytes = 1 << 20};
+	struct peer *p = start();
+	int fd = an_image(), overlay = an_overlay(), other = an_overlay(), pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(tell_layer(p, &qcow2, overlay), 0);
+	assert_int_equal(tell_layer(p, &nbd, pair[0]), 0);
+	assert_int_equal(tell_disk(p, "two", 2), 0);
+	assert_int_equal(tell_layer(p, &qcow2, other), 0);
+	assert_int_equal(tell_layer(p, &qcow2, overlay), 0);
+	assert_int_equal(tell_layer(p, &nbd, pair[0]), 0);
+	assert_int_equal(tell_disk(p, "three", 3), 0);
+	assert_int_equal(tell_layer(p, &raw, fd), 0);
+	assert_int_equal(tell_layer(p, &nbd, pair[0]), 0);
+	assert_int_equal(tell_disk(p, "raw over it", 2), -EINVAL);
+	assert_int_equal(tell_layer(p, &qcow2, overlay), 0);
+	assert_int_equal(tell_layer(p, &nbd, pair[0]), 0);
+	assert_int_equal(tell_layer(p, &nbd, pair[0]), 0);
+	assert_int_equal(tell_disk(p, "over each other", 3), -EINVAL);
+	assert_int_equal(tell_layer(p, &qcow2, overlay), 0);
+	assert_int_equal(tell_disk(p, "with nothing below", 1), -EINVAL);
+	close(overlay);
+	close(other);
+	close(pair[0]);
+	close(pair[1]);
+	close(fd);
+	quit(p);
+}
+
 static void what_changes_a_disk_needs_a_guest(void **state)
 {
 	struct vmm_disk disk = {.name = "d"};
 	struct vmm_disk_resize resize = {.name = "d"};
 	struct vmm_disk_limits limits = {.name = "d"};
+	struct vmm_disk_name name = {.name = "d"};
+	struct vmm_disk_rebase rebase = {.name = "d", .keep = 1, .n_layers = 1};
 	struct peer *p = start();
 
 	(void)state;
@@ -138,6 +187,9 @@ static void what_changes_a_disk_needs_a_guest(void **state)
 	assert_int_equal(ask(p, VMM_DISK_LIMITS, &limits, sizeof(limits), -1), -EBUSY);
 	assert_int_equal(ask(p, VMM_DISK_CHANGE, &disk, sizeof(disk) - 1, -1), -EPROTO);
 	assert_int_equal(ask(p, VMM_DISK_SNAPSHOT, "d", 2, -1), -EPROTO);
+	assert_int_equal(ask(p, VMM_DISK_FREEZE, &name, sizeof(name), -1), -EBUSY);
+	assert_int_equal(ask(p, VMM_DISK_STAGE, &name, sizeof(name), -1), -EPROTO);
+	assert_int_equal(ask(p, VMM_DISK_REBASE, &rebase, sizeof(rebase), -1), -EBUSY);
 	quit(p);
 }
 
@@ -165,6 +217,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_disk_is_made_of_its_layers),
 	    cmocka_unit_test(layers_that_are_refused_are_dropped),
+	    cmocka_unit_test(images_may_stand_over_an_export),
 	    cmocka_unit_test(what_changes_a_disk_needs_a_guest),
 	    cmocka_unit_test(names_are_ended),
 	};

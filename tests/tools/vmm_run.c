@@ -400,6 +400,9 @@ static int time_left(struct run *r)
 	show_regs(r, 0);
 	if (r->pid)
 		kill(r->pid, SIGKILL);
+	else
+		msg_send(r->sock, &(struct vmm_msg_hdr){.type = VMM_QUIT},
+			 sizeof(struct vmm_msg_hdr), NULL, 0, NULL, 0, 0);
 	exit(6);
 }
 

@@ -181,7 +181,7 @@ int disk_detach(struct machine *m, const char *name, bool force, struct cancel *
  */
 int disk_resize(struct machine *m, const char *name, uint64_t bytes, bool shrink,
 		const struct caller *caller, struct err *err);
-/* One change at a time: claims the disks, or -EBUSY with words. */
+/* One change at a time: claims the disks, or -EBUSY with words. Waits for a merge's moment. */
 int disks_claim(struct machine *m, struct err *err);
 void disks_unclaim(struct machine *m);
 

@@ -23,10 +23,16 @@
 
 #define LET_GO_MS 10000 /* for a guest that is asked to */
 #define TAKEN_MS  30000 /* for a VMM that takes it away */
+#define MERGE_MS  30000 /* for layers that are being exchanged */
 
 int disks_claim(struct machine *m, struct err *err)
 {
+	struct timespec deadline = deadline_in_ms(MERGE_MS);
+
 	LOCK_SCOPE(&m->lock);
+	/* nobody asked for a merge: nobody is refused for one */
+	while (m->disks_merging && machine_wait(m, &deadline) == 0)
+		;
 	if (!m->alive)
 		return err_set(err, -ENOENT, "the machine is gone");
 	if (m->starting)
@@ -41,6 +47,7 @@ void disks_unclaim(struct machine *m)
 {
 	LOCK_SCOPE(&m->lock);
 	m->disks_busy = false;
+	m->disks_merging = false;
 	pthread_cond_broadcast(&m->cond);
 }
 

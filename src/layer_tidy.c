@@ -193,7 +193,12 @@ static int claim(struct merge *g, struct err *err)
 	machine_cancel_wakes(NULL, g->cancel);
 	if (cancel_requested(g->cancel))
 		return err_set(err, -ECANCELED, "ended");
-	return disks_claim(m, err);
+	r = disks_claim(m, err);
+	if (r == 0) {
+		LOCK_SCOPE(&m->lock);
+		m->disks_merging = true;
+	}
+	return r;
 }
 
 static int rebase(struct merge *g, const struct disk_asks *asks, struct err *err)

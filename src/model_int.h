@@ -129,6 +129,7 @@ struct machine {
 	struct counters *last_counters; /* of the VMM that ended last */
 	struct cancel *starting;	/* ends the `start` under way, or NULL */
 	bool disks_busy;		/* a change of the VMM's disks is under way */
+	bool disks_merging;		/* that one is a merge's, for a moment: others wait */
 	struct disk_kept *kept;		/* sizes of disks; disk_size.c */
 	struct layer_set *layers;	/* over its disks' sources (layer.h); NULL: none */
 	bool layers_damaged;		/* which those are cannot be read: it does not start */

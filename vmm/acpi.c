@@ -20,9 +20,10 @@
 #include "vmm/acpi_int.h"
 #include "vmm/boot.h"
 #include "vmm/layout.h"
+#include "vmm/vmgenid.h"
 #include "util/cleanup.h"
 
-#define TABLES_END   0xf0000 /* what is behind is the MP table's */
+#define TABLES_END   LAYOUT_GENERATION /* and behind that is the MP table */
 #define HEADER_BYTES 36
 #define RSDP_BYTES   36
 #define FACS_BYTES   64
@@ -147,7 +148,8 @@ static void add_cpus(struct tables *t)
 }
 
 /* What stands under \_SB. */
-static void (*const dsdt_parts[])(struct tables *t) = {acpi_add_pci, add_isa, add_cpus};
+static void (*const dsdt_parts[])(struct tables *t) = {acpi_add_pci, add_isa, add_cpus,
+						       vmgenid_add_device};
 
 static uint32_t write_dsdt(struct tables *t)
 {
@@ -159,6 +161,7 @@ static uint32_t write_dsdt(struct tables *t)
 		dsdt_parts[i](t);
 	aml_end(&t->out, scope);
 	acpi_add_events(t);
+	vmgenid_add_event(t);
 	return end_table(t, at);
 }
 

@@ -17,6 +17,7 @@
 #include "vmm/control_int.h"
 #include "vmm/save.h"
 #include "vmm/state.h"
+#include "vmm/vmgenid.h"
 
 static void state_freep(struct state **st)
 {
@@ -56,6 +57,9 @@ int control_load(struct control *c, struct request *req, struct reply *reply, st
 		drop_machine(c);
 		return r;
 	}
+	if (m.flags & VMM_LOAD_CLONE)
+		vmgenid_renew(&c->vm, m.generation);
+	vmgenid_get(&c->vm, c->config.generation);
 	if (m.flags & VMM_LOAD_ONCE)
 		c->once_fd = take_fd(&req->fds[0]);
 	return 0;

@@ -17,6 +17,7 @@
 #include "vmm/control_int.h"
 #include "vmm/device.h"
 #include "vmm/sandbox.h"
+#include "vmm/vmgenid.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "util/msg.h"
@@ -104,6 +105,7 @@ static int do_config(struct control *c, struct request *req, struct reply *reply
 	if (ret < 0)
 		return ret;
 	copy_config(&c->config, &m);
+	vmgenid_make(c->config.generation);
 	title_set(&c->title, c->config.name);
 	c->config.kvm_fd = take_fd(&req->fds[0]);
 	c->configured = true;

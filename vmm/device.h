@@ -44,6 +44,7 @@ struct device_ops {
 	 * cannot be saved.
 	 */
 	uint32_t state_version;
+	bool state_may_lack; /* states from before there was this device have no such section */
 	void (*state)(struct device *dev, struct state *state);
 };
 

@@ -9,12 +9,14 @@
 #include "vmm/hotplug.h"
 #include "vmm/pci.h"
 #include "vmm/virtio.h"
+#include "vmm/vmgenid.h"
 
 const struct device_ops *const devices[] = {
     &serial_device,
     &i8042_device,
     &rtc_device,
     &pm_device,
+    &vmgenid_device,
     &pci_host_device,
     &virtio_console_device,
     &virtio_rng_device,

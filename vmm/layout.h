@@ -16,6 +16,7 @@
 #define LAYOUT_EBDA	   0x9fc00 /* MP floating pointer and table */
 #define LAYOUT_EBDA_END	   0xa0000
 #define LAYOUT_ACPI	   0xe0000 /* RSDP first, then the tables; reserved in e820 */
+#define LAYOUT_GENERATION  0xef000 /* the VM generation ID; a page of its own */
 #define LAYOUT_ACPI_END	   0x100000
 
 /* RAM and the hole */
@@ -34,18 +35,20 @@
 #define LAYOUT_PCI_MMIO64_SIZE (64ull << 30)
 
 /* Ports */
-#define LAYOUT_PORT_I8042   0x60
-#define LAYOUT_PORT_RTC	    0x70
-#define LAYOUT_PORT_COM1    0x3f8
-#define LAYOUT_PORT_PM_EVT  0x600 /* PM1a_EVT_BLK, 4 bytes */
-#define LAYOUT_PORT_PM_CNT  0x604 /* PM1a_CNT_BLK, 2 bytes */
-#define LAYOUT_PORT_PM_TMR  0x608 /* PM timer, 4 bytes */
-#define LAYOUT_PORT_GPE0    0x620 /* GPE0_BLK, 4 bytes */
-#define LAYOUT_PORT_HOTPLUG 0x640 /* hotplug.h: three registers of 4 bytes */
-#define LAYOUT_PORT_PCI	    0xcf8
-#define LAYOUT_PORT_RESET   0xcf9 /* ACPI RESET_REG: bit 2 resets */
-#define LAYOUT_GPE_HOTPLUG  1	  /* the general purpose event of the hotplug ports */
-#define LAYOUT_SLP_S5	    5	  /* SLP_TYP written to PM1a_CNT for soft-off: \_S5 says it */
+#define LAYOUT_PORT_I8042      0x60
+#define LAYOUT_PORT_RTC	       0x70
+#define LAYOUT_PORT_COM1       0x3f8
+#define LAYOUT_PORT_PM_EVT     0x600 /* PM1a_EVT_BLK, 4 bytes */
+#define LAYOUT_PORT_PM_CNT     0x604 /* PM1a_CNT_BLK, 2 bytes */
+#define LAYOUT_PORT_PM_TMR     0x608 /* PM timer, 4 bytes */
+#define LAYOUT_PORT_GPE0       0x620 /* GPE0_BLK, 4 bytes */
+#define LAYOUT_PORT_HOTPLUG    0x640 /* hotplug.h: three registers of 4 bytes */
+#define LAYOUT_PORT_GENERATION 0x650 /* vmgenid.c: 4 bytes */
+#define LAYOUT_PORT_PCI	       0xcf8
+#define LAYOUT_PORT_RESET      0xcf9 /* ACPI RESET_REG: bit 2 resets */
+#define LAYOUT_GPE_HOTPLUG     1     /* the general purpose event of the hotplug ports */
+#define LAYOUT_GPE_GENERATION  2     /* the same, of a new VM generation ID */
+#define LAYOUT_SLP_S5	       5     /* SLP_TYP written to PM1a_CNT for soft-off: \_S5 says it */
 
 /* Interrupts (GSI = I/O APIC pin) */
 #define LAYOUT_IRQ_COM1	    4

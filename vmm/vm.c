@@ -23,6 +23,7 @@
 #include "vmm/hotplug.h"
 #include "vmm/layout.h"
 #include "vmm/vm_int.h"
+#include "vmm/vmgenid.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
@@ -291,6 +292,8 @@ static int make(struct vm *vm, const struct memory *memory, bool bare, struct er
 		ret = load(vm, &entry, err);
 	if (ret == 0)
 		ret = devices_create(vm, err);
+	if (ret == 0 && !bare)
+		vmgenid_place(vm);
 	if (ret == 0)
 		ret = make_vcpus(vm, bare ? NULL : &entry, err);
 	return ret;

@@ -31,6 +31,7 @@ struct nic_config;
 struct vm_config {
 	char name[VMM_NAME_MAX];
 	uint8_t id[16];
+	uint8_t generation[16]; /* vmgenid.h: what it begins with */
 	unsigned cpus;
 	bool hugepages;
 	uint64_t memory_bytes;

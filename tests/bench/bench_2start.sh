@@ -27,9 +27,9 @@ start_virsh() {
 	virsh -q destroy fvbench-hello
 }
 
-# Private bytes of a process outside the mapping of its guest's RAM (named memfd), in KiB.
+# Private bytes of a process outside the mapping of its guest's RAM (64 MiB, or named memfd), in KiB.
 private_kib() {
-	awk '/^[0-9a-f]+-/ { ram = /memfd:/ } /^Private_/ && !ram { sum += $2 } END { print sum }' "/proc/$1/smaps"
+	awk '/^[0-9a-f]+-/ { ram = /memfd:/ } /^Size:/ && $2 == 65536 { ram = 1 } /^Private_/ && !ram { sum += $2 } END { print sum }' "/proc/$1/smaps"
 }
 
 start_memory() {

@@ -250,6 +250,9 @@ static void understood_by_iasl(void **state)
 	assert_non_null(strstr(out, "PNP0A08"));
 	assert_non_null(strstr(out, "Device (C002)"));
 	assert_null(strstr(out, "Device (C003)"));
+	assert_non_null(strstr(out, "\"VM_Gen_Counter\""));
+	assert_non_null(strstr(out, "0x000EF000"));
+	assert_non_null(strstr(out, "Notify (\\_SB.VGEN, 0x80)"));
 	run_in("/tmp", strcat(strcpy(out, "rm -r "), dir), out + 100, 1000);
 }
 

@@ -18,6 +18,7 @@
 #include "clone_int.h"
 #include "disk.h"
 #include "layer_batch.h"
+#include "sync_list.h"
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "util/log.h"
@@ -72,18 +73,23 @@ static bool are_few(const struct clones *c)
 	return c->n <= FEW;
 }
 
-static int make_over(struct clones *c, const struct disk_layers *disk, struct layer_batch *batch,
-		     char id[ID_TEXT])
-{
-	_cleanup_close_ int fd = -1;
+/* How the new files reach stable storage: one by one where they are few, else all there is. */
+struct written {
+	struct layer_batch batch;
+	struct sync_list list;
+};
 
-	if (are_few(c))
-		return layer_make_over(c->model, disk, disk->bytes, id, &fd, c->err);
-	return layer_batch_make_over(batch, disk, disk->bytes, id, c->err);
+static int sync_layer(struct clones *c, struct written *w, const char *id)
+{
+	int fd = layer_open(c->model, LAYER_DISK, id, true, c->err);
+
+	if (fd < 0)
+		return fd;
+	return sync_list_add(&w->list, fd) < 0 ? err_set(c->err, -ENOMEM, "out of memory") : 0;
 }
 
 /* A new, empty layer becomes the top. */
-static int put_over(struct clones *c, struct clone *one, struct layer_batch *batch)
+static int put_over(struct clones *c, struct clone *one, struct written *w)
 {
 	struct disk_layers *disk = &one->layers.disks[one->layers.n - 1];
 	struct layer_chain *chain = &disk->chain;
@@ -93,17 +99,20 @@ static int put_over(struct clones *c, struct clone *one, struct layer_batch *bat
 	if (chain->n >= LAYERS_MAX)
 		return err_set(c->err, -ENOSPC, "disk %s has %d layers already", disk->name,
 			       LAYERS_MAX);
-	r = make_over(c, disk, batch, id);
+	r = layer_batch_make_over(&w->batch, disk, disk->bytes, id, c->err);
 	if (r < 0)
 		return r;
 	one->n_made++;
+	r = are_few(c) ? sync_layer(c, w, id) : 0;
+	if (r < 0)
+		return r;
 	memmove(chain->ids[1], chain->ids[0], chain->n * sizeof(chain->ids[0]));
 	memcpy(chain->ids[0], id, ID_TEXT);
 	chain->n++;
 	return 0;
 }
 
-static int make_layers(struct clones *c, struct clone *one, struct layer_batch *batch)
+static int make_layers(struct clones *c, struct clone *one, struct written *w)
 {
 	const struct layer_set *frozen = &c->source.frozen;
 	int r = 0;
@@ -124,7 +133,7 @@ static int make_layers(struct clones *c, struct clone *one, struct layer_batch *
 		if (r < 0)
 			return err_set(c->err, r, "out of memory");
 		if (!d->values.readonly)
-			r = put_over(c, one, batch);
+			r = put_over(c, one, w);
 	}
 	return r;
 }
@@ -164,7 +173,7 @@ static int make_machine(struct clones *c, struct clone *one)
 	return 0;
 }
 
-static int write_file(int dir, const char *name, const struct strbuf *sb, bool sync)
+static int write_file(int dir, const char *name, const struct strbuf *sb, struct sync_list *list)
 {
 	_cleanup_close_ int fd =
 	    openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -173,10 +182,10 @@ static int write_file(int dir, const char *name, const struct strbuf *sb, bool s
 	if (fd < 0 || sb->failed)
 		return fd < 0 ? -errno : -ENOMEM;
 	r = file_write_all(fd, sb->data ? sb->data : "", sb->len);
-	return r == 0 && sync && fsync(fd) < 0 ? -errno : r;
+	return r == 0 && list ? sync_list_add(list, take_fd(&fd)) : r;
 }
 
-static int write_files(const struct clone *one, int dir, bool sync)
+static int write_files(const struct clone *one, int dir, struct sync_list *list)
 {
 	_cleanup_strbuf_ struct strbuf access = STRBUF_INIT, config = STRBUF_INIT,
 				       layers = STRBUF_INIT;
@@ -184,14 +193,14 @@ static int write_files(const struct clone *one, int dir, bool sync)
 
 	access_format(one->m->id, &one->m->access, NULL, 0, &access);
 	config_format(one->m->def, &config);
-	r = write_file(dir, "access", &access, sync);
+	r = write_file(dir, "access", &access, list);
 	if (r == 0)
-		r = write_file(dir, "config", &config, sync);
+		r = write_file(dir, "config", &config, list);
 	if (r == 0 && one->layers.n) {
 		layer_set_format(&one->layers, &layers);
-		r = write_file(dir, "layers", &layers, sync);
+		r = write_file(dir, "layers", &layers, list);
 	}
-	return r == 0 && sync ? file_sync_dir(dir) : r;
+	return r;
 }
 
 static int refused(struct clones *c, const char *name, int r)
@@ -202,8 +211,9 @@ static int refused(struct clones *c, const char *name, int r)
 }
 
 /* Its directory, complete, under its hidden name. */
-static int write_machine(struct clones *c, struct clone *one)
+static int write_machine(struct clones *c, struct clone *one, struct written *w)
 {
+	struct sync_list *list = are_few(c) ? &w->list : NULL;
 	_cleanup_close_ int dir = -1;
 	char hidden[HIDDEN_MAX];
 	int r = 0;
@@ -212,31 +222,43 @@ static int write_machine(struct clones *c, struct clone *one)
 	if (mkdirat(c->model->machines_fd, hidden, 0700) < 0)
 		return refused(c, one->name, -errno);
 	dir = openat(c->model->machines_fd, hidden, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	r = dir < 0 ? -errno : write_files(one, dir, are_few(c));
+	r = dir < 0 ? -errno : write_files(one, dir, list);
+	if (r == 0 && list)
+		r = sync_list_add(list, take_fd(&dir));
 	return r < 0 ? refused(c, one->name, r) : 0;
 }
 
 /* --- all of them ------------------------------------------------------------------------------ */
 
-/* All that was written, layers too: they may be on another file system than definitions. */
-static int sync_all(struct clones *c, struct layer_batch *batch)
+static int sync_few(struct clones *c, struct written *w)
+{
+	int r = 0;
+
+	if (w->batch.models) /* there are new layers */
+		r = sync_list_add(&w->list,
+				  openat(c->model->state_fd, "layers",
+					 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+	if (r == 0)
+		r = sync_list_sync(&w->list);
+	return r < 0 ? refused(c, "the definitions", r) : 0;
+}
+
+/* Layers may be on another file system than definitions. */
+static int sync_many(struct clones *c, struct written *w)
 {
 	struct stat layers, machines;
 
-	if (are_few(c))
-		return 0;
 	if (syncfs(c->model->machines_fd) < 0)
 		return refused(c, "the definitions", -errno);
 	if (fstatat(c->model->state_fd, "layers", &layers, 0) == 0 &&
 	    fstat(c->model->machines_fd, &machines) == 0 && layers.st_dev == machines.st_dev)
 		return 0;
-	return layer_batch_sync(batch, c->err);
+	return layer_batch_sync(&w->batch, c->err);
 }
 
-static int write_all(struct clones *c)
+static int write_them(struct clones *c, struct written *w)
 {
-	_cleanup_(layer_batch_end) struct layer_batch batch;
-	int r = layer_batch_begin(&batch, c->model, c->err);
+	int r = layer_batch_begin(&w->batch, c->model, c->err);
 
 	for (unsigned i = 0; r == 0 && i < c->n; i++) {
 		struct clone *one = &c->list[i];
@@ -245,11 +267,23 @@ static int write_all(struct clones *c)
 			return err_set(c->err, -ECANCELED, "ended before all were made");
 		r = make_machine(c, one);
 		if (r == 0)
-			r = make_layers(c, one, &batch);
+			r = make_layers(c, one, w);
 		if (r == 0)
-			r = write_machine(c, one);
+			r = write_machine(c, one, w);
 	}
-	return r == 0 ? sync_all(c, &batch) : r;
+	if (r < 0)
+		return r;
+	return are_few(c) ? sync_few(c, w) : sync_many(c, w);
+}
+
+static int write_all(struct clones *c)
+{
+	struct written w = {0};
+	int r = write_them(c, &w);
+
+	layer_batch_end(&w.batch);
+	sync_list_free(&w.list);
+	return r;
 }
 
 static int name_all(struct clones *c)

@@ -48,6 +48,7 @@ static inline void make_disk(struct fixture *f, struct machine *m, const char *d
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/%s.raw", f->root, disk);
+	unlink(path); /* whoever had the one before may still be ending */
 	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	memset(bytes, fill, DISK_BYTES);
 	assert_int_equal(file_write_all(fd, bytes, DISK_BYTES), 0);
@@ -62,9 +63,16 @@ static inline void fill_disk(struct machine *m, const char *disk, char fill)
 	_cleanup_free_ char *bytes = malloc(DISK_BYTES);
 	struct content *content = NULL;
 	struct err err = ERR_INIT;
+	int r = -EBUSY;
 
 	memset(bytes, fill, DISK_BYTES);
-	if (machine_disk_content_open(m, disk, true, &root_caller, &content, &err) < 0)
+	/* who looked at it may not have closed it yet */
+	for (int i = 0; i < 1000 && r == -EBUSY; i++) {
+		r = machine_disk_content_open(m, disk, true, &root_caller, &content, &err);
+		if (r == -EBUSY)
+			usleep(10000);
+	}
+	if (r < 0)
 		fail_msg("%s: %s", disk, err.text);
 	assert_int_equal(content_write(content, bytes, DISK_BYTES, 0), 0);
 	assert_int_equal(content_close(content), 0);

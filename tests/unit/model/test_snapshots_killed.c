@@ -9,6 +9,7 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
+#include "command.h"
 #include "snapshot_test.h"
 
 enum {
@@ -96,17 +97,31 @@ static bool has(struct machine *m, const char *name)
 }
 
 /* The first byte of the disk, of which all are the same. */
-static char look_at_disk(struct machine *m)
+static char look_at_disk(struct machine *m, int acked, int n)
 {
 	struct content *content = NULL;
 	struct err err = ERR_INIT;
 	char fill = 0;
 
 	if (machine_disk_content_open(m, "root", false, &root_caller, &content, &err) < 0)
-		fail_msg("disk: %s", err.text);
+		fail_msg("after %d calls: disk: %s, acknowledged were %#x", n, err.text, acked);
 	assert_int_equal(content_read(content, &fill, 1, 0), 1);
 	assert_filled(content, fill);
 	return fill;
+}
+
+/* Layers are merged meanwhile. */
+static void await_jobs(struct fixture *f)
+{
+	uint64_t cursor = 0;
+	struct job *job;
+
+	while ((job = model_job_next(f->model, NULL, &cursor))) {
+		struct err err = ERR_INIT;
+
+		job_wait(job, NULL, &err);
+		job_put(job);
+	}
 }
 
 static void check(struct fixture *f, int acked, int n)
@@ -116,6 +131,7 @@ static void check(struct fixture *f, int acked, int n)
 	char fill;
 
 	assert_non_null(m);
+	await_jobs(f);
 	assert_error(m, "");
 	state = machine_state(m);
 	if (!has(m, "kept") && (acked & ACK_RENAMED || !has(m, "keep")))
@@ -133,7 +149,7 @@ static void check(struct fixture *f, int acked, int n)
 		assert_int_equal(machine_command_run(m, "discard", &root_caller, NULL), 0);
 		state = MACHINE_STOPPED;
 	}
-	fill = look_at_disk(m);
+	fill = look_at_disk(m, acked, n);
 	if (fill != 'a' && (acked & ACK_RESTORED || fill != 'b'))
 		fail_msg("after %d calls: the disk has '%c', acknowledged were %#x", n, fill,
 			 acked);

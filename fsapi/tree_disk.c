@@ -56,6 +56,11 @@ static int state_show(struct node *n, struct strbuf *sb)
 	return machine_disk_state_show(n->m, disk_of(n), sb);
 }
 
+static int layers_show(struct node *n, struct strbuf *sb)
+{
+	return machine_disk_layers_show(n->m, disk_of(n), sb);
+}
+
 static uint64_t image_size(struct node *n)
 {
 	return machine_disk_size(n->m, disk_of(n));
@@ -101,6 +106,13 @@ static const struct row after_keys[] = {
      .flags = ROW_VOLATILE,
      .show = size_show,
      .help = "bytes of its content; 0 where that is not known"},
+    {.name = "layers",
+     .kind = &kind_attribute,
+     .mode = 0444,
+     .aspect = ASPECT_DISK,
+     .flags = ROW_MAY_BE_EMPTY | ROW_VOLATILE,
+     .show = layers_show,
+     .help = "files that snapshots and clones have put over its source, the top one first"},
     {.name = "stats",
      .kind = &kind_attribute,
      .mode = 0444,

@@ -7,7 +7,7 @@
  * under way it writes ROUND_PAGES pages of memory and compares others; when all are done it
  * flushes, notes in memory what the disks now have, and says "ack n n". What a page or sector has
  * to hold follows from the round that wrote it last, and those are noted in memory. At a "c" that
- * is typed it compares every page and every sector with that, and says "good n", n being the last
+ * is typed it compares every page and every sector with that, and says "good n n", n being the last
  * round that was acknowledged; where something differs it says "BAD" and ends.
  *
  * When it boots it reads the disks. The highest round there may have been cut off ("begin n torn":
@@ -206,6 +206,14 @@ static void compare_block(unsigned disk, unsigned block)
 
 /* --- rounds ------------------------------------------------------------------------------- */
 
+/* Twice, so that a line that is cut off is known. */
+static void tell(const char *what, uint32_t round)
+{
+	print(what);
+	print_dec(round);
+	print_value("", round);
+}
+
 static void flush_all(void)
 {
 	for (unsigned d = 0; d < n_disks; d++)
@@ -242,9 +250,7 @@ static void do_round(uint32_t round)
 			disks[disk].rounds[block * SECTORS + s] = round;
 	}
 	acked = round;
-	print("ack ");
-	print_dec(round);
-	print_value("", round);
+	tell("ack ", round);
 }
 
 static void check_all(void)
@@ -254,7 +260,7 @@ static void check_all(void)
 	for (unsigned d = 0; d < n_disks; d++)
 		for (unsigned b = 0; b < BLOCKS; b++)
 			compare_block(d, b);
-	print_value("good", acked);
+	tell("good ", acked);
 }
 
 /* --- the beginning ------------------------------------------------------------------------ */

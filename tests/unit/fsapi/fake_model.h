@@ -557,6 +557,14 @@ int machine_disk_state_show(struct machine *m, const char *disk, struct strbuf *
 	return machine_disk_exists(m, disk) ? 0 : -ENOENT;
 }
 
+int machine_disk_layers_show(struct machine *m, const char *disk, struct strbuf *sb)
+{
+	(void)m;
+	(void)disk;
+	(void)sb;
+	return 0;
+}
+
 static void fake_wake(void *arg)
 {
 	struct model *model = arg;

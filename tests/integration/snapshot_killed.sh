@@ -40,7 +40,7 @@ for round in $(seq "${ROUNDS:-30}"); do
 		;;
 	esac
 	asker=$!
-	sleep "0.$(printf %06d $((RANDOM * 150000 / 32768)))"
+	sleep "0.$(printf %06d $((RANDOM * 400000 / 32768)))"
 	if [ $((RANDOM % 2)) = 0 ]; then
 		who=daemon
 		kill_daemon

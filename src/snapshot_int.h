@@ -54,7 +54,8 @@ struct snapshots {
 	size_t n_kept_memory;
 };
 
-/* --- snapshot.c: the object, and the list ------------------------------------------------------ */
+/* --- snapshot.c: the object, and the list ------------------------------------------------------
+ */
 
 /* One that nobody knows yet, with one reference; NULL without memory. */
 struct snapshot *snapshot_new(struct machine *m, const char *name, const char *id);

@@ -15,7 +15,7 @@
  * The ring's descriptor is the one to poll. A read of event_fd is always under
  * way in the ring, so that a post from another thread makes it readable too.
  *
- * System calls: io_uring_setup mmap io_uring_register (making);
+ * System calls: io_uring_setup mmap madvise io_uring_register (making);
  * io_uring_register (first use); io_uring_enter, write (use); munmap close (end).
  */
 #include <errno.h>
@@ -215,6 +215,9 @@ int queue_uring_init(struct block_queue *queue)
 					ways[i] | IORING_SETUP_R_DISABLED | IORING_SETUP_CLAMP);
 	if (!r) {
 		r = restrict_ring(&u->ring);
+		/* Mapped by a fork, it would live on, with its files and their locks. */
+		if (r == 0)
+			r = io_uring_ring_dontfork(&u->ring);
 		if (r < 0)
 			io_uring_queue_exit(&u->ring);
 	}

@@ -32,7 +32,11 @@ static int make_page(struct vmm_stats_page **page)
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		return -errno;
 	*page = mmap(NULL, sizeof(**page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	return *page == MAP_FAILED ? -errno : take_fd(&fd);
+	if (*page == MAP_FAILED)
+		return -errno;
+	/* A fork counts in a page of its own. */
+	madvise(*page, sizeof(**page), MADV_DONTFORK);
+	return take_fd(&fd);
 }
 
 int stats_new(struct stats **out)

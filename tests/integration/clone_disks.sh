@@ -15,6 +15,7 @@ goes_on() {
 }
 agrees() { ! grep -aE -A2 'DISAGREE|disk error|failed' "$M/$1/console" || fail "memory and disk of $1 disagree"; }
 all_agree() { local i; for i; do goes_on "$i" 70; agrees "$i"; done; } # 64 entries later all are compared
+rest() { local i; for i; do do_ctl "$i" pause; done; } # others need the processor
 vmms_are() { [ "$(vmms)" = "$1" ]; }
 layers_are() { [ "$(ls "$STATE/layers" | wc -l)" = "$1" ]; }
 
@@ -31,70 +32,78 @@ is "$(state_of a)" running
 is "$(cat "$M/a/disks/root/source")" "$T/disk"
 all_agree a m
 sum=$(sha256sum <"$T/disk")
-do_ctl m 'clone b 6'
-all_agree b1 b3 b6 m a
+do_ctl m 'clone b 3'
+all_agree b1 b2 b3 m
 is "$(sha256sum <"$T/disk")" "$sum" "the source is frozen, and was written"
-do_ctl b1 'clone c 2'
-all_agree c1 c2 b1
+rest b3
+do_ctl b1 'clone c'
+all_agree c b1
+rest b1
 
 note "reset and started again, each goes on with its own books"
-do_ctl c1 reset
-wait_console c1 'begin [1-9][0-9]*$'
-all_agree c1
+do_ctl c reset
+wait_console c 'begin [1-9][0-9]*$'
+all_agree c
+rest c
 do_ctl b2 kill
 was=$(last b2)
 do_ctl b2 start
 wait_console b2 'begin [1-9][0-9]*$'
 [ "$(grep -aoE 'begin [0-9]+' "$M/b2/console" | tail -n 1 | cut -d' ' -f2)" -ge "$was" ] || fail "b2 lost what it had written"
 all_agree b2
+rest b2
 
 note "of a snapshot, and of a saved one"
 mkdir "$M/m/snapshots/s"
 at=$(last m)
 goes_on m 30
-put "$M/m/snapshots/s/ctl" 'clone d 3'
-all_agree d1 d2 d3 m
-for i in 1 2 3; do
+put "$M/m/snapshots/s/ctl" 'clone d 2'
+all_agree d1 d2 m
+rest d2
+for i in 1 2; do
 	first=$(grep -aoE '^entry [0-9]+$' "$M/d$i/console" | sed -n 2p | cut -d' ' -f2)
 	[ "$first" -le $((at + 3)) ] || fail "d$i began with $first, the snapshot is of $at"
 done
 do_ctl a save
-do_ctl a 'clone e 2'
+do_ctl a 'clone e'
 is "$(state_of a)" saved
-is "$(state_of e2)" running
-all_agree e1 e2
+is "$(state_of e)" running
 do_ctl a start
-all_agree a e1
+all_agree a e
+rest a e
 
 note "the first goes, with its snapshot: the others keep what they are over"
 do_ctl m kill
 wait_state m stopped
 rmdir "$M/m/snapshots/s"
 rmdir "$M/m"
-all_agree b4 d2 e1
+do_ctl d2 resume
+all_agree d1 d2
+rest d1
 do_ctl d2 reset
 all_agree d2
 kill_daemon
 umount -l "$MNT"
 start_daemon
-all_agree b4 d2 e1 c1
+for i in b3 e c; do do_ctl $i resume; done
+all_agree d2 b3 e c
+rest b3 e c d2
 
 note "of one that is stopped: defined, and not started"
 do_ctl d1 kill
 wait_state d1 stopped
 was=$(last d1)
-do_ctl d1 'clone f 2 memory=32M cpus=2 autostart=true'
+do_ctl d1 'clone f 2 memory=48M cpus=2 autostart=true'
 is "$(state_of f1)" defined
 is "$(cat "$M/f2/cpus")" 2
 is "$(cat "$M/f2/autostart")" true
-is "$(cat "$M/f2/memory")" $((32 << 20))
+is "$(cat "$M/f2/memory")" $((48 << 20))
 do_ctl f1 start
 wait_console f1 "^begin "
 [ "$(grep -a ^begin "$M/f1/console" | cut -d' ' -f2)" -ge "$was" ] || fail "f1 began with older books"
 do_ctl d1 start
 all_agree f1 d1
-do_ctl f2 start
-all_agree f2
+rest f1
 
 note "another content for a disk: nothing of the first's is over it"
 truncate -s 1M "$T/other"
@@ -106,10 +115,10 @@ is "$(cat "$M/g/disks/root/source")" "$T/other"
 do_ctl g start
 wait_console g '^begin 0$'
 all_agree g
-[ "$(od -An -tu4 -N4 "$T/other" | tr -d ' ')" != "" ] || fail "nothing was written"
+[ "$(od -An -tu4 -j512 -N4 "$T/other" | tr -d ' ')" != 0 ] || fail "nothing was written"
 
 note "when all are gone nothing is left"
-undefine a b{1..6} c1 c2 d{1..3} e1 e2 f1 f2 g
+undefine a b1 b2 b3 c d1 d2 e f1 f2 g
 wait_for vmms_are 0
 wait_for layers_are 0
 is "$(ls -A "$STATE/machines")" ""

@@ -89,13 +89,16 @@ void memory_inherit(struct memory *m, const struct memory *from)
 
 /* --- mappings --------------------------------------------------------------------------------- */
 
+bool memory_large(const struct memory *m)
+{
+	return m->low_bytes + m->high_bytes >= HUGE_FROM;
+}
+
 static void advise(const struct memory *m, uint8_t *p, uint64_t bytes)
 {
-	bool large = m->low_bytes + m->high_bytes >= HUGE_FROM;
-
 	madvise(p, bytes, MADV_DONTDUMP);
 	if (!m->huge)
-		madvise(p, bytes, large ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+		madvise(p, bytes, memory_large(m) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
 /* Memory that is reserved, page for page, is only that of hugepages. */

@@ -7,6 +7,7 @@
  *
  * Control thread, but for memory_next_data().
  */
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -47,6 +48,8 @@ int memory_wipe(struct memory *memory);
 void memory_free(struct memory *memory);
 /* How guest memory is reached by devices. */
 void memory_describe(const struct memory *memory, struct gmem *mem);
+/* It is in huge pages, where the host has some. */
+bool memory_large(const struct memory *memory);
 /* KVM's memory slots. */
 int memory_attach(const struct memory *memory, int vm_fd, struct err *err);
 
@@ -76,5 +79,15 @@ int memory_set_runs(struct memory *memory, const struct memory_run *runs, unsign
 bool memory_next_data(const struct memory *memory, uint64_t gpa, uint64_t *start, uint64_t *end);
 /* Whether memory_next_data() can tell. */
 bool memory_tells(const struct memory *memory);
+
+/* --- memory_collapse.c ------------------------------------------------------------------------ */
+
+/*
+ * Makes huge pages again of those that a fork has left small, once the other process has gone. For
+ * a thread of its own: takes seconds, most of them asleep; ends soon after *@stop. Does nothing
+ * for memory that is none of large pages, or of which it cannot be told what there is. Before
+ * memory_wipe() it is to have ended.
+ */
+void memory_collapse(const struct memory *memory, const atomic_bool *stop);
 
 #endif

@@ -251,6 +251,70 @@ static void inherited_as_it_was(void **state)
 	assert_int_equal(status, 0);
 }
 
+static void *holder(void *arg)
+{
+	int *pipes = arg;
+	char byte;
+
+	close(pipes[1]);
+	return read(pipes[0], &byte, 1) < 0 ? arg : NULL;
+}
+
+/* How much of it is in huge pages, in KiB: /proc says. */
+static unsigned long huge_kib(const struct memory *m)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	unsigned long from = 0, kib = 0, all = 0;
+	char line[256];
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		unsigned long a, b;
+
+		if (sscanf(line, "%lx-%lx ", &a, &b) == 2)
+			from = a;
+		else if (sscanf(line, "AnonHugePages: %lu", &kib) == 1 &&
+			 from >= (uintptr_t)m->low && from < (uintptr_t)m->low + m->low_bytes)
+			all += kib;
+	}
+	fclose(f);
+	return all;
+}
+
+/* Content stays, pages that a fork left small become huge, what is empty stays so. */
+static void large_again_after_a_fork(void **state)
+{
+	_cleanup_memory_ struct memory m;
+	atomic_bool stop = false;
+	uint64_t start, end;
+	unsigned long before;
+	int pipes[2], status;
+	pid_t pid;
+
+	(void)state;
+	make(&m, GIB);
+	memset(m.low, 1, 16 * MIB);
+	before = huge_kib(&m);
+	if (before < 16 << 10)
+		skip(); /* the host has none */
+	assert_int_equal(pipe(pipes), 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(holder(pipes) != NULL);
+	for (uint64_t gpa = 0; gpa < 16 * MIB; gpa += PAGE)
+		*at(&m, gpa) = 2;
+	assert_true(huge_kib(&m) < before);
+	close(pipes[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	*at(&m, 100 * MIB) = 1;
+	memory_collapse(&m, &stop);
+	close(pipes[0]);
+	assert_true(huge_kib(&m) >= before);
+	for (uint64_t gpa = 0; gpa < 16 * MIB; gpa += PAGE)
+		assert_true(*at(&m, gpa) == 2 && *at(&m, gpa + 1) == 1);
+	assert_true(memory_next_data(&m, 16 * MIB, &start, &end) && start >= 100 * MIB);
+}
+
 /* --- readers -----------------------------------------------------------------------------------
  */
 
@@ -357,6 +421,7 @@ int main(void)
 	    cmocka_unit_test(files_are_private_copies),
 	    cmocka_unit_test(extents_of_strangers),
 	    cmocka_unit_test(inherited_as_it_was),
+	    cmocka_unit_test(large_again_after_a_fork),
 	    cmocka_unit_test(read_by_others),
 	};
 

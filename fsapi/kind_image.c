@@ -7,7 +7,7 @@
  * runs on threads of the crew, in the lane of the image's node, and a client that is
  * killed meanwhile is answered at once (call.c). It is read and written past the page
  * cache, so that each open file has the content as of its open, and what was written is
- * what the next reader gets.
+ * what the next reader gets. Those whose row has no mode to write are only read, whoever asks.
  *
  * To a copier the file is one that exists: O_TRUNC and truncate(2) to 0 make it read as
  * zeroes and keep its size, so that what is copied into it ends in zeroes.
@@ -76,8 +76,11 @@ static int image_resize(struct handle *h, uint64_t size)
 static int image_open(struct handle *h, const struct caller *caller, struct err *err)
 {
 	struct node *n = h->node;
-	int r = image_ops(n)->open(n, h->writable, caller, &h->content, err);
+	int r;
 
+	if (h->writable && (n->row->mode & 0222) == 0)
+		return -EACCES;
+	r = image_ops(n)->open(n, h->writable, caller, &h->content, err);
 	if (r == -ENXIO && !h->writable)
 		return 0; /* there is none: an empty file, which copiers can read */
 	if (r < 0)

@@ -219,8 +219,9 @@ static int find_layers(struct machine *m, const struct disk *d, struct layer_set
 	return 0;
 }
 
-int disk_open_source(struct machine *m, const struct disk *d, const struct disk_asks *asks,
-		     struct disk_opened **out, struct err *err)
+static int open_through_layers(struct machine *m, const struct disk *d,
+			       const struct disk_asks *asks, struct disk_opened **out,
+			       struct err *err)
 {
 	_cleanup_disk_opened_ struct disk_opened *o = opened_new(m->model, m, d->name);
 	_cleanup_(layer_set_free) struct layer_set set = {0};
@@ -230,7 +231,6 @@ int disk_open_source(struct machine *m, const struct disk *d, const struct disk_
 
 	if (!o)
 		return err_set(err, -ENOMEM, "out of memory");
-	layers_tidy_pause(m);
 	r = find_layers(m, d, &set, &layers, err);
 	if (r < 0)
 		return r;
@@ -246,6 +246,18 @@ int disk_open_source(struct machine *m, const struct disk *d, const struct disk_
 		r = layers_refuse_source(m->model, d->values.source, o->ids, o->n_written, err);
 	if (r == 0)
 		*out = take_ptr(o);
+	return r;
+}
+
+int disk_open_source(struct machine *m, const struct disk *d, const struct disk_asks *asks,
+		     struct disk_opened **out, struct err *err)
+{
+	struct tidy_pause pause;
+	int r;
+
+	layers_tidy_pause(m, &pause);
+	r = open_through_layers(m, d, asks, out, err);
+	layers_tidy_go(&pause);
 	return r;
 }
 

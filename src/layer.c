@@ -29,6 +29,7 @@ struct layer {
 	enum layer_kind kind;
 	char id[ID_TEXT];
 	unsigned refs;
+	bool merging;
 };
 
 static const char *const suffixes[LAYER_KIND_MAX] = {
@@ -153,6 +154,39 @@ unsigned layer_refs(struct model *model, enum layer_kind kind, const char *id)
 	LOCK_SCOPE(&model->layers->lock);
 	l = *find(model->layers, kind, id);
 	return l ? l->refs : 0;
+}
+
+/* Under layers.lock. */
+static bool is_merging(struct layers *layers, const char *id)
+{
+	const struct layer *l = id ? *find(layers, LAYER_DISK, id) : NULL;
+
+	return l && l->merging;
+}
+
+static void set_merging(struct layers *layers, const char *id, bool merging)
+{
+	struct layer *l = id ? *find(layers, LAYER_DISK, id) : NULL;
+
+	if (l)
+		l->merging = merging;
+}
+
+bool layers_claim(struct model *model, const char *upper, const char *lower)
+{
+	LOCK_SCOPE(&model->layers->lock);
+	if (is_merging(model->layers, upper) || is_merging(model->layers, lower))
+		return false;
+	set_merging(model->layers, upper, true);
+	set_merging(model->layers, lower, true);
+	return true;
+}
+
+void layers_unclaim(struct model *model, const char *upper, const char *lower)
+{
+	LOCK_SCOPE(&model->layers->lock);
+	set_merging(model->layers, upper, false);
+	set_merging(model->layers, lower, false);
 }
 
 uint64_t layer_allocated(struct model *model, enum layer_kind kind, const char *id)

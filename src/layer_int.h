@@ -21,6 +21,7 @@ struct layers {
 	bool keep_all;	      /* no file is ever removed */
 	uint64_t version;     /* of the last set that a machine was given */
 	struct tidy *tidying; /* merges under way; layer_tidy.c */
+	struct tidy_pause *pauses;
 };
 
 /* Name of its file in STATE/layers. */
@@ -31,6 +32,13 @@ struct file_id layer_file_id(struct model *model, const char *id);
  */
 int layer_write_over(struct model *model, const struct disk_layers *below, uint64_t bytes, int fd,
 		     struct err *err);
+
+/*
+ * These two are merged: false where one of them is already (@lower may be NULL). Who merged lets
+ * go of them, however it ended.
+ */
+bool layers_claim(struct model *model, const char *upper, const char *lower);
+void layers_unclaim(struct model *model, const char *upper, const char *lower);
 
 /* --- layer_open.c ------------------------------------------------------------------------------
  */
@@ -57,7 +65,15 @@ int layers_refuse_but(struct model *model, const char *source, const struct file
 /* --- layer_tidy.c -----------------------------------------------------------------------------
  */
 
-/* Ends the merging of the machine's layers, where it is under way; returns when it has ended. */
-void layers_tidy_pause(struct machine *m);
+/*
+ * Ends the merging of the machine's layers, where it is under way; returns when it has ended. None
+ * begins until layers_tidy_go(), by when the files that are wanted are open and locked.
+ */
+struct tidy_pause {
+	struct tidy_pause *next;
+	struct machine *m;
+};
+void layers_tidy_pause(struct machine *m, struct tidy_pause *pause);
+void layers_tidy_go(struct tidy_pause *pause);
 
 #endif

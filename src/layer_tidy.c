@@ -2,15 +2,16 @@
 /*
  * Merging layers that only one chain passes through: a job of the machine, `merge`.
  *
- * Two layers over each other that nobody but this machine refers to (no snapshot ends there, no
- * clone and no open content has them) become one: what the upper holds is written into the lower
- * (image_commit_fds()), through which a reader of both reads the same at every moment. Then
- * the set is noted with one of the two, and the other goes. Who is killed in between leaves a chain
- * that reads alike.
+ * Two layers over each other become one where every chain that has the lower one has the upper one
+ * over it (no snapshot or clone begins at the lower: as many refer to the one as to the other).
+ * What the upper holds is written into the lower (image_commit_fds()), through which a reader of
+ * both reads the same at every moment, whenever he opened them. Then the set is noted with one of
+ * the two. Who is killed in between leaves a chain that reads alike.
  *
  * The headers of what is above name the upper one, so the lower gets that name by a rename(2) of a
- * second link before the set is noted: for that moment both names are one file, and whoever
- * opens such a chain opens it once (layer_open.c). Where nothing is above, the upper one just goes.
+ * second link before the set is noted: both names are one file then, and whoever
+ * opens such a chain opens it once (layer_open.c). Snapshots and clones whose chains have both
+ * keep both names so for as long as they are there. Where nothing is above, the upper just goes.
  *
  * Of a disk that a VMM has, the top layer stays, and what is below is exchanged in the VMM
  * (VMM_DISK_REBASE) before the names are; nothing is merged into the user's source then, as
@@ -86,6 +87,20 @@ static bool is_alone(struct model *model, const struct layer_chain *chain, unsig
 	return layer_refs(model, LAYER_DISK, chain->ids[i]) == 1;
 }
 
+/* Whether nobody's chain begins at the lower one of the two at @i. */
+static bool is_pair(struct model *model, const struct layer_chain *chain, unsigned i)
+{
+	unsigned upper = layer_refs(model, LAYER_DISK, chain->ids[i]);
+	unsigned lower = layer_refs(model, LAYER_DISK, chain->ids[i + 1]);
+	struct file_id a, b;
+
+	if (upper && upper == lower)
+		return true;
+	a = layer_file_id(model, chain->ids[i]);
+	b = layer_file_id(model, chain->ids[i + 1]);
+	return a.ino && a.dev == b.dev && a.ino == b.ino; /* another chain's merge */
+}
+
 /* The lowest first, so that nothing is moved twice. False: nothing can be merged. */
 static bool plan(struct merge *g)
 {
@@ -101,7 +116,7 @@ static bool plan(struct merge *g)
 		return true;
 	}
 	for (unsigned i = chain->n; i >= from + 2; i--)
-		if (is_alone(g->model, chain, i - 1) && is_alone(g->model, chain, i - 2)) {
+		if (is_pair(g->model, chain, i - 2)) {
 			g->upper = i - 2;
 			return true;
 		}
@@ -153,7 +168,7 @@ static int note(struct merge *g, struct err *err)
 	const struct layer_chain *chain = &g->disk->chain;
 	struct cut cut = {g, chain->ids[g->upper]};
 
-	if (g->upper > 0 && !g->into_source) {
+	if (!g->into_source && (g->upper > 0 || !is_alone(g->model, chain, 0))) {
 		if (move_name(g) == 0)
 			cut.id = chain->ids[g->upper + 1];
 		else
@@ -230,13 +245,13 @@ struct finish {
 	const struct disk_asks *asks;
 };
 
-/* Nobody has taken a reference of what is merged: what was in it may become free. */
+/* Nobody's chain begins at what is merged: what was in it may become free. */
 static int still_alone(const struct merge *g, struct err *err)
 {
 	const struct layer_chain *chain = &g->disk->chain;
 
-	if (is_alone(g->model, chain, g->upper) &&
-	    (g->into_source || is_alone(g->model, chain, g->upper + 1)))
+	if (g->into_source ? is_alone(g->model, chain, g->upper)
+			   : is_pair(g->model, chain, g->upper))
 		return 0;
 	return err_set(err, -EBUSY, "its layers have been put to use meanwhile");
 }
@@ -338,6 +353,20 @@ static int merge(struct merge *g, struct disk_asks *asks, struct err *err)
 	return r == 0 ? image_commit_fds(&o->chain.images, bottom, finish, &f, &job, err) : r;
 }
 
+/* Another machine may have the same layers. */
+static int merge_claimed(struct merge *g, struct disk_asks *asks, struct err *err)
+{
+	const struct layer_chain *chain = &g->disk->chain;
+	const char *lower = g->into_source ? NULL : chain->ids[g->upper + 1];
+	int r;
+
+	if (!layers_claim(g->model, chain->ids[g->upper], lower))
+		return err_set(err, -EBUSY, "another machine merges its layers");
+	r = merge(g, asks, err);
+	layers_unclaim(g->model, chain->ids[g->upper], lower);
+	return r;
+}
+
 /* --- the job ---------------------------------------------------------------------------------- */
 
 /* The disk, as it is now, step by step. */
@@ -361,7 +390,7 @@ static int merge_disk(struct merge *g, const char *name, const char *source, str
 		g->mode = g->disk ? mode_of(g->m, g->disk) : NOT_NOW;
 		if (g->mode == NOT_NOW || !plan(g))
 			break;
-		r = merge(g, &asks, err);
+		r = merge_claimed(g, &asks, err);
 		if (r == 0)
 			log_info("layers of disk %s were merged", name);
 	}
@@ -404,6 +433,9 @@ static int merge_all(struct machine *m, struct job *job, struct cancel *cancel, 
 static int enlist(struct layers *layers, struct tidy *t)
 {
 	LOCK_SCOPE(&layers->lock);
+	for (const struct tidy_pause *p = layers->pauses; p; p = p->next)
+		if (p->m == t->m)
+			return -ECANCELED;
 	for (const struct tidy *other = layers->tidying; other; other = other->next)
 		if (other->m == t->m)
 			return -EALREADY;
@@ -430,7 +462,7 @@ static int run_merge(struct model *model, struct machine *m, struct command_call
 	int r = enlist(model->layers, &t);
 
 	if (r < 0)
-		return 0; /* one is at it */
+		return r == -EALREADY ? 0 : err_set(err, r, "somebody wants the disk");
 	r = merge_all(m, call->job, caller->cancel, err);
 	delist(model->layers, &t);
 	if (r < 0 && r != -ECANCELED)
@@ -438,12 +470,14 @@ static int run_merge(struct model *model, struct machine *m, struct command_call
 	return r;
 }
 
-void layers_tidy_pause(struct machine *m)
+void layers_tidy_pause(struct machine *m, struct tidy_pause *pause)
 {
 	struct layers *layers = m->model->layers;
 	struct tidy *t;
 
 	LOCK_SCOPE(&layers->lock);
+	*pause = (struct tidy_pause){layers->pauses, m};
+	layers->pauses = pause;
 	do {
 		for (t = layers->tidying; t && t->m != m; t = t->next)
 			;
@@ -452,6 +486,17 @@ void layers_tidy_pause(struct machine *m)
 			pthread_cond_wait(&layers->cond, &layers->lock);
 		}
 	} while (t);
+}
+
+void layers_tidy_go(struct tidy_pause *pause)
+{
+	struct layers *layers = pause->m->model->layers;
+	struct tidy_pause **link = &layers->pauses;
+
+	LOCK_SCOPE(&layers->lock);
+	while (*link != pause)
+		link = &(*link)->next;
+	*link = pause->next;
 }
 
 /* Whether a job would find something to do, as far as can be told without opening files. */

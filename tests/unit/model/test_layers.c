@@ -218,8 +218,15 @@ static void is_now(struct world *w, struct machine *m)
 {
 	struct content *content;
 	struct err err = ERR_INIT;
+	int r = -EBUSY;
 
-	if (machine_disk_content_open(m, "root", false, &root_caller, &content, &err) < 0)
+	/* who opened files for a daemon that was killed may be there for a moment yet */
+	for (int i = 0; i < 1000 && r == -EBUSY; i++) {
+		r = machine_disk_content_open(m, "root", false, &root_caller, &content, &err);
+		if (r == -EBUSY)
+			usleep(10000);
+	}
+	if (r < 0)
 		fail_msg("%s", err.text);
 	assert_content(content, w->now);
 }
@@ -339,11 +346,15 @@ static void what_is_frozen_stays(void **state)
 	thaw(m, &frozen[2]);
 	thaw(m, &frozen[3]);
 	tidy(m);
-	assert_int_equal(chain_length(m), 6); /* … but by those over them */
+	assert_int_equal(chain_length(m), 4);
+	for (size_t i = 0; i < nitems(frozen); i++)
+		if (i != 2 && i != 3)
+			assert_frozen(m, &frozen[i], was[i]);
+	is_now(w, m);
 	thaw(m, &frozen[5]);
 	thaw(m, &frozen[4]);
 	tidy(m);
-	assert_true(chain_length(m) < 6);
+	assert_int_equal(chain_length(m), 2);
 	is_now(w, m);
 	assert_frozen(m, &frozen[0], was[0]);
 	assert_frozen(m, &frozen[1], was[1]);

@@ -365,6 +365,8 @@ static _Noreturn void do_disk(struct child *c)
 	}
 	if (r == 0)
 		send_layers(c, true);
+	/* Locks go with the last descriptor: none is left here when the daemon hears of the end. */
+	image_chain_close(&c->chain);
 	finish(c, r, &err);
 }
 

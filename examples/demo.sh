@@ -34,12 +34,12 @@ trap clean_up EXIT
 
 # Until the console shows a line that matches: what `tail -f console | grep -m1` does by hand.
 see() {
-	local deadline=$((SECONDS + 120))
+	local deadline=$((SECONDS + 120)) console=fv/machines/${2:-web}/console
 
-	until grep -q "$1" fv/machines/web/console; do
+	until grep -q "$1" "$console"; do
 		if [ $SECONDS -gt $deadline ]; then
 			echo "demo: the console did not show '$1'; its end was:" >&2
-			tail fv/machines/web/console >&2
+			tail "$console" >&2
 			exit 1
 		fi
 		sleep 0.2
@@ -90,6 +90,30 @@ run "echo pause > fv/machines/web/ctl"
 run "cat fv/machines/web/state"
 run "head -n 6 fv/machines/web/vcpu/0/registers"
 run "echo resume > fv/machines/web/ctl"
+
+say "Snapshot it while it runs: memory and disks of one instant"
+run "mkdir fv/machines/web/snapshots/base"
+run "cat fv/machines/web/state"
+run "cat fv/machines/web/snapshots/base/pause_us     # so many microseconds it stood still"
+run "ls fv/machines/web/snapshots/base"
+run "cat fv/machines/web/snapshots/base/size"
+
+say "Clone it from there: the new ones go on where it was, and share memory and disks with it"
+run "echo 'clone copy 2' > fv/machines/web/snapshots/base/ctl"
+run "grep . fv/machines/*/state"
+run "echo 'echo I am the \$(printf %s clo ne)' > fv/machines/copy2/console"
+see 'I am the clone' copy2
+run "tail -n 2 fv/machines/copy2/console"
+
+say "Go back: what the guest did since is undone"
+run "echo 'echo lost > /file; sync; ls /file' > fv/machines/web/console"
+see '^/file' web
+run "echo restore > fv/machines/web/snapshots/base/ctl"
+run "echo 'ls /file; echo went \$(printf %s ba ck)' > fv/machines/web/console"
+see 'went back' web
+run "tail -n 3 fv/machines/web/console"
+run "echo kill > fv/machines/copy1/ctl; echo kill > fv/machines/copy2/ctl"
+run "rmdir fv/machines/copy1 fv/machines/copy2 fv/machines/web/snapshots/base"
 
 say "Switch it off (ACPI power button) and undefine it"
 run "echo stop > fv/machines/web/ctl"

@@ -74,6 +74,7 @@ static void still_closed(void *arg, bool written)
 		LOCK_SCOPE(&s->m->lock);
 		machine_touch(s->m, ASPECT_DISK_CONTENT, s->name);
 	}
+	layers_tidy(s->m); /* it was in the way of merging them */
 	machine_put(s->m);
 	free(s);
 }

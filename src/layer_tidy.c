@@ -46,6 +46,7 @@ struct tidy {
 	struct tidy *next;
 	struct machine *m;
 	struct cancel *cancel;
+	bool again; /* asked for once more meanwhile */
 };
 
 /* How a disk may be merged now. */
@@ -436,23 +437,32 @@ static int enlist(struct layers *layers, struct tidy *t)
 	for (const struct tidy_pause *p = layers->pauses; p; p = p->next)
 		if (p->m == t->m)
 			return -ECANCELED;
-	for (const struct tidy *other = layers->tidying; other; other = other->next)
-		if (other->m == t->m)
+	for (struct tidy *other = layers->tidying; other; other = other->next)
+		if (other->m == t->m) {
+			other->again = true;
 			return -EALREADY;
+		}
 	t->next = layers->tidying;
 	layers->tidying = t;
 	return 0;
 }
 
-static void delist(struct layers *layers, struct tidy *t)
+/* False: it is to be done once more. */
+static bool delist(struct layers *layers, struct tidy *t)
 {
 	struct tidy **link = &layers->tidying;
+	bool again;
 
 	LOCK_SCOPE(&layers->lock);
+	again = t->again && !cancel_requested(t->cancel);
+	t->again = false;
+	if (again)
+		return false;
 	while (*link != t)
 		link = &(*link)->next;
 	*link = t->next;
 	pthread_cond_broadcast(&layers->cond);
+	return true;
 }
 
 static int run_merge(struct model *model, struct machine *m, struct command_call *call,
@@ -463,8 +473,10 @@ static int run_merge(struct model *model, struct machine *m, struct command_call
 
 	if (r < 0)
 		return r == -EALREADY ? 0 : err_set(err, r, "somebody wants the disk");
-	r = merge_all(m, call->job, caller->cancel, err);
-	delist(model->layers, &t);
+	do {
+		*err = (struct err)ERR_INIT;
+		r = merge_all(m, call->job, caller->cancel, err);
+	} while (!delist(model->layers, &t));
 	if (r < 0 && r != -ECANCELED)
 		log_warn("machine %s: layers stay as they are: %s", m->name, err->text);
 	return r;

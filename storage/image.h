@@ -106,7 +106,8 @@ int image_resolve(const char *overlay, const char *name, char **path, struct err
 /*
  * Locks an open image against others that write it (or, with @write, read it
  * while it changes): -EBUSY with words where it is in use. @share: knowingly
- * together. The lock belongs to the open file description: it goes with a descriptor to
+ * together. Where it is in use this tries for half a second: a process that was killed lets go a
+ * moment after its end. The lock belongs to the open file description: it goes with a descriptor to
  * another process and ends with the last copy. QEMU and qemu-img honour it, and we theirs.
  */
 int image_lock(int fd, bool write, bool share, struct err *err);

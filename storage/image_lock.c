@@ -4,16 +4,21 @@
  * the open file description, on single bytes of the file, the same that QEMU and
  * qemu-img use: one range of bytes says what the holder does to the image, the
  * other what it does not want others to do. So they hold between us and them,
- * they go with the descriptor to another process, and they end with its last copy.
+ * they go with the descriptor to another process, and they end with its last copy. That may be a
+ * moment after the process: the kernel closes a file of one that was killed when the requests which
+ * it had given to io_uring are done. So who finds a lock tries for a while.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 
 #include "storage/image.h"
 
 #define DOES_BASE   100
 #define FORBID_BASE 200
+#define TRY_MS	    5
+#define TRIES	    100
 
 /* Bits as QEMU numbers its permissions. */
 enum { DO_READ = 1 << 0, DO_WRITE = 1 << 1, DO_RESIZE = 1 << 3, N_BITS = 5 };
@@ -72,8 +77,14 @@ int image_lock(int fd, bool write, bool share, struct err *err)
 {
 	unsigned does = DO_READ | (write ? DO_WRITE | DO_RESIZE : 0);
 	unsigned forbids = share ? 0 : DO_WRITE | DO_RESIZE;
+	const struct timespec pause = {.tv_nsec = TRY_MS * 1000000};
 	int r = take(fd, does, forbids);
 
+	for (unsigned i = 0; r == -EBUSY && i < TRIES; i++) {
+		image_unlock(fd);
+		nanosleep(&pause, NULL);
+		r = take(fd, does, forbids);
+	}
 	if (!r)
 		return 0;
 	image_unlock(fd);

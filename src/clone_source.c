@@ -273,8 +273,6 @@ static int stage(struct clones *c)
 
 	if (r < 0)
 		return r;
-	/* at once: who merges layers leaves what is referred to */
-	layer_set_get(c->model, &from->frozen);
 	from->has_layers = from->staged = true;
 	return 0;
 }

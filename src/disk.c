@@ -11,12 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "disk.h"
 #include "layer_int.h"
 #include "storage/block_nbd.h"
 #include "util/cleanup.h"
 #include "util/log.h"
+
+/* For a process that opened files for a merge that was ended, to end, too. */
+#define LET_GO_TRIES   100
+#define LET_GO_STEP_NS 10000000
 
 int machine_owner_rights(struct machine *m, struct rights *rights)
 {
@@ -253,10 +258,13 @@ int disk_open_source(struct machine *m, const struct disk *d, const struct disk_
 		     struct disk_opened **out, struct err *err)
 {
 	struct tidy_pause pause;
-	int r;
+	unsigned tries = layers_tidy_pause(m, &pause) ? LET_GO_TRIES : 0;
+	int r = open_through_layers(m, d, asks, out, err);
 
-	layers_tidy_pause(m, &pause);
-	r = open_through_layers(m, d, asks, out, err);
+	while (r == -EBUSY && tries-- && !cancel_requested(asks->cancel)) {
+		nanosleep(&(struct timespec){.tv_nsec = LET_GO_STEP_NS}, NULL);
+		r = open_through_layers(m, d, asks, out, err);
+	}
 	layers_tidy_go(&pause);
 	return r;
 }

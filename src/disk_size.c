@@ -12,6 +12,7 @@
 
 #include "content.h"
 #include "disk.h"
+#include "layer_int.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "vmm.h"
@@ -152,7 +153,8 @@ static bool size_known(struct machine *m, const struct disk *d, uint64_t *bytes)
 		*bytes = has->bytes;
 		return true;
 	}
-	if (disk_source_pool(d->values.source) > 0)
+	if (disk_source_pool(d->values.source) > 0 &&
+	    !(m->layers && layer_set_find(m->layers, d->name, d->values.source)))
 		return false;
 	if (*d->values.source)
 		enqueue(m, d->name);
@@ -184,6 +186,10 @@ static void look_at(struct look *look, struct cancel *cancel)
 	struct err err = ERR_INIT;
 	struct caller owner;
 
+	if (d && layers_disk_bytes(look->m, d, &probed.bytes)) {
+		disk_size_note(look->m, look->name, probed.bytes);
+		return;
+	}
 	if (!d || *d->values.source != '/' || machine_owner_rights(look->m, &rights) < 0)
 		return;
 	owner = (struct caller){.uid = rights.uid,

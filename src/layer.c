@@ -110,7 +110,7 @@ static bool discount(struct layers *layers, enum layer_kind kind, const char *id
 	*link = l->next;
 	free(l);
 	layers->n--;
-	return layers->swept && !layers->keep_all;
+	return kind != LAYER_SOURCE && layers->swept && !layers->keep_all;
 }
 
 void layer_get(struct model *model, enum layer_kind kind, const char *id)
@@ -133,18 +133,51 @@ void layer_put(struct model *model, enum layer_kind kind, const char *id)
 		log_warn("cannot remove layers/%s: %m", name);
 }
 
+/*
+ * Sources are counted, too, by what their names hash to: who merges layers into one must be the
+ * only one whose layers are over it. (Two of one hash would be left unmerged.)
+ */
+static void source_key(const char *source, char key[ID_TEXT])
+{
+	uint64_t a = 14695981039346656037ull, b = a ^ 0x5bd1e995;
+
+	for (const char *c = source; *c; c++) {
+		a = (a ^ (unsigned char)*c) * 1099511628211ull;
+		b = (b + (unsigned char)*c) * 6364136223846793005ull + 1442695040888963407ull;
+	}
+	snprintf(key, ID_TEXT, "%016llx%016llx", (unsigned long long)a, (unsigned long long)b);
+}
+
 void layer_set_get(struct model *model, const struct layer_set *set)
 {
-	for (size_t i = 0; i < set->n; i++)
+	for (size_t i = 0; i < set->n; i++) {
+		char key[ID_TEXT];
+
+		source_key(set->disks[i].source, key);
+		layer_get(model, LAYER_SOURCE, key);
 		for (unsigned k = 0; k < set->disks[i].chain.n; k++)
 			layer_get(model, LAYER_DISK, set->disks[i].chain.ids[k]);
+	}
 }
 
 void layer_set_put(struct model *model, const struct layer_set *set)
 {
-	for (size_t i = 0; i < set->n; i++)
+	for (size_t i = 0; i < set->n; i++) {
+		char key[ID_TEXT];
+
+		source_key(set->disks[i].source, key);
+		layer_put(model, LAYER_SOURCE, key);
 		for (unsigned k = 0; k < set->disks[i].chain.n; k++)
 			layer_put(model, LAYER_DISK, set->disks[i].chain.ids[k]);
+	}
+}
+
+unsigned layers_source_refs(struct model *model, const char *source)
+{
+	char key[ID_TEXT];
+
+	source_key(source, key);
+	return layer_refs(model, LAYER_SOURCE, key);
 }
 
 unsigned layer_refs(struct model *model, enum layer_kind kind, const char *id)

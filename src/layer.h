@@ -157,7 +157,8 @@ void machine_layers_free(struct machine *m);
  * Stages new layers over every writable disk that @m's VMM has (or, without one, over every
  * writable disk of its definition that has a source): makes them, hands them to the VMM
  * (VMM_DISK_STAGE) and notes them (machine_layers_set()). *@frozen is what is below the new
- * ones: what a snapshot refers to, without references taken yet. Disks that are read-only are
+ * ones: what a snapshot refers to, with references (taken before anybody could merge it), the
+ * caller's to layer_set_put(). Disks that are read-only are
  * in it with their source and what is over it. -EBUSY with words for a disk that is ejected
  * half way, shared (`share`), or not there.
  */

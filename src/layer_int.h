@@ -8,6 +8,9 @@
 #define LAYER_NAME_MAX	  64
 #define LAYER_BACKING_MAX 1023 /* bytes of a name in a header of qcow2 */
 
+/* Counted as layers are, without a file. */
+#define LAYER_SOURCE LAYER_KIND_MAX
+
 struct layer;
 struct tidy;
 
@@ -33,6 +36,8 @@ struct file_id layer_file_id(struct model *model, const char *id);
 int layer_write_over(struct model *model, const struct disk_layers *below, uint64_t bytes, int fd,
 		     struct err *err);
 
+/* How many sets refer to it, with layers or without. */
+unsigned layers_source_refs(struct model *model, const char *source);
 /*
  * These two are merged: false where one of them is already (@lower may be NULL). Who merged lets
  * go of them, however it ended.
@@ -49,6 +54,10 @@ void layers_unclaim(struct model *model, const char *upper, const char *lower);
  */
 int layers_put_over(struct disk_opened *o, const struct disk_layers *layers, bool write, bool lock,
 		    struct err *err);
+
+/* The size of a disk that has layers, from its top one: false where it has none, or none that can
+ * be read. */
+bool layers_disk_bytes(struct machine *m, const struct disk *d, uint64_t *bytes);
 
 /* --- layer_frozen.c ---------------------------------------------------------------------------
  */
@@ -73,7 +82,8 @@ struct tidy_pause {
 	struct tidy_pause *next;
 	struct machine *m;
 };
-void layers_tidy_pause(struct machine *m, struct tidy_pause *pause);
+/* True: one was ended, and who opened files for it may have them for a moment yet. */
+bool layers_tidy_pause(struct machine *m, struct tidy_pause *pause);
 void layers_tidy_go(struct tidy_pause *pause);
 
 #endif

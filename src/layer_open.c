@@ -128,6 +128,23 @@ int layers_put_over(struct disk_opened *o, const struct disk_layers *disk, bool 
 	return 0;
 }
 
+bool layers_disk_bytes(struct machine *m, const struct disk *d, uint64_t *bytes)
+{
+	const struct disk_layers *layers;
+	_cleanup_close_ int fd = -1;
+	char top[ID_TEXT] = "";
+
+	pthread_mutex_lock(&m->lock);
+	layers = m->layers ? layer_set_find(m->layers, d->name, d->values.source) : NULL;
+	if (layers && layers->chain.n)
+		memcpy(top, layers->chain.ids[0], ID_TEXT);
+	pthread_mutex_unlock(&m->lock);
+	if (!*top)
+		return false;
+	fd = layer_open(m->model, LAYER_DISK, top, false, NULL);
+	return fd >= 0 && disk_bytes(fd, bytes, NULL) == 0;
+}
+
 /* --- as content ------------------------------------------------------------------------------ */
 
 /* What is open is referred to, so that nobody merges it meanwhile. */

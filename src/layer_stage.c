@@ -41,6 +41,7 @@ struct stage {
 	struct staged *disks;
 	size_t n;
 	struct layer_set *frozen;
+	bool has_frozen; /* ... has references */
 	struct cancel *cancel;
 	struct err *err;
 };
@@ -231,6 +232,10 @@ static int note(struct layer_set *set, void *arg, struct err *err)
 		if (d->write)
 			r = put_over(set, d, err);
 	}
+	/* before the set is the machine's, through which it could be merged */
+	if (r == 0)
+		layer_set_get(s->model, s->frozen);
+	s->has_frozen = r == 0;
 	return r;
 }
 
@@ -313,6 +318,7 @@ int layers_stage(struct machine *m, struct layer_set *frozen, struct cancel *can
 			  .cancel = cancel,
 			  .err = err,
 			  .disks = calloc(VMM_DISKS_MAX, sizeof(*s.disks))};
+	struct tidy_pause pause;
 	int r;
 
 	*frozen = (struct layer_set){0};
@@ -322,10 +328,16 @@ int layers_stage(struct machine *m, struct layer_set *frozen, struct cancel *can
 		return r;
 	}
 	s.vmm = machine_vmm(m);
+	if (!s.vmm)
+		layers_tidy_pause(m, &pause); /* its disks may be merged down to the top */
 	s.def = machine_definition(m);
 	r = machine_layers(m, &s.before) < 0 ? no_memory(&s) : run(&s);
+	if (!s.vmm)
+		layers_tidy_go(&pause);
 	clean(&s);
 	disks_unclaim(m);
+	if (r < 0 && s.has_frozen)
+		layer_set_put(m->model, frozen);
 	if (r < 0)
 		layer_set_free(frozen);
 	return r;

@@ -110,6 +110,7 @@ static bool plan(struct merge *g)
 
 	g->into_source = false;
 	if (g->mode == STILL && chain->n && is_alone(g->model, chain, chain->n - 1) &&
+	    layers_source_refs(g->model, g->disk->source) == 1 &&
 	    layers_refuse_but(g->model, g->disk->source, g->disk->files, g->disk->n_files ? 1 : 0,
 			      g->m, g->disk->name, NULL) == 0) {
 		g->into_source = true;
@@ -251,7 +252,8 @@ static int still_alone(const struct merge *g, struct err *err)
 {
 	const struct layer_chain *chain = &g->disk->chain;
 
-	if (g->into_source ? is_alone(g->model, chain, g->upper)
+	if (g->into_source ? is_alone(g->model, chain, g->upper) &&
+				 layers_source_refs(g->model, g->disk->source) == 1
 			   : is_pair(g->model, chain, g->upper))
 		return 0;
 	return err_set(err, -EBUSY, "its layers have been put to use meanwhile");
@@ -482,9 +484,10 @@ static int run_merge(struct model *model, struct machine *m, struct command_call
 	return r;
 }
 
-void layers_tidy_pause(struct machine *m, struct tidy_pause *pause)
+bool layers_tidy_pause(struct machine *m, struct tidy_pause *pause)
 {
 	struct layers *layers = m->model->layers;
+	bool ended = false;
 	struct tidy *t;
 
 	LOCK_SCOPE(&layers->lock);
@@ -494,10 +497,12 @@ void layers_tidy_pause(struct machine *m, struct tidy_pause *pause)
 		for (t = layers->tidying; t && t->m != m; t = t->next)
 			;
 		if (t) {
+			ended = true;
 			cancel_request(t->cancel);
 			pthread_cond_wait(&layers->cond, &layers->lock);
 		}
 	} while (t);
+	return ended;
 }
 
 void layers_tidy_go(struct tidy_pause *pause)

@@ -140,8 +140,6 @@ static int stage(struct take *t)
 
 	if (r < 0)
 		return r;
-	/* at once: who merges layers leaves what is referred to */
-	layer_set_get(t->m->model, &t->s->layers);
 	t->has_layers = true;
 	return 0;
 }

@@ -261,7 +261,6 @@ static void freeze(struct machine *m, struct layer_set *frozen)
 
 	if (layers_stage(m, frozen, NULL, &err) < 0)
 		fail_msg("%s", err.text);
-	layer_set_get(m->model, frozen);
 	assert_int_equal(layers_freeze(m, frozen, NULL, &err), 0);
 }
 
@@ -429,6 +428,39 @@ static void layers_survive_the_daemon_and_go_with_the_machine(void **state)
 	free(w);
 }
 
+static void a_resize_is_of_the_top_layer(void **state)
+{
+	struct world *w = world_new(*state);
+	struct machine *m = with_disk(w, "m");
+	struct layer_set frozen;
+	struct err err = ERR_INIT;
+	struct content *content;
+	struct stat st;
+
+	freeze(m, &frozen);
+	if (disk_resize(m, "root", 2 * DISK_BYTES, false, &root_caller, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(machine_disk_size(m, "root"), 2 * DISK_BYTES);
+	assert_int_equal(stat(w->source, &st), 0);
+	assert_int_equal(st.st_size, DISK_BYTES);
+	assert_frozen(m, &frozen, w->now);
+	thaw(m, &frozen);
+	machine_put(m);
+	reopen_model(w->f);
+	m = need_machine(w->f, "m");
+	assert_int_equal(machine_disk_content_open(m, "root", false, &root_caller, &content, &err),
+			 0);
+	assert_int_equal(content_size(content), 2 * DISK_BYTES);
+	content_close(content);
+	await_jobs(w->f->model, m);
+	tidy(m);
+	assert_int_equal(chain_length(m), 0);
+	assert_int_equal(stat(w->source, &st), 0);
+	assert_int_equal(st.st_size, 2 * DISK_BYTES);
+	machine_put(m);
+	free(w);
+}
+
 /* --- who merges is killed -------------------------------------------------------------------- */
 
 static void merge_and_be_killed(struct fixture *f)
@@ -498,6 +530,7 @@ int main(void)
 	    model_test(what_is_frozen_stays),
 	    model_test(others_do_not_write_what_is_frozen),
 	    model_test(layers_survive_the_daemon_and_go_with_the_machine),
+	    model_test(a_resize_is_of_the_top_layer),
 	    model_test(a_merge_may_be_killed),
 	};
 

@@ -87,9 +87,9 @@ static int write_memory(struct save *s)
 	r = layer_make(s->m->model, LAYER_MEMORY, id, &fd, s->err);
 	if (r < 0)
 		return r;
-	s->memory->kind = VMM_MEMORY_RAW;
+	s->memory->kind = VMM_MEMORY_PACKED;
 	s->memory->bytes = s->instant.done.ram_top;
-	r = hold_write(s->instant.hold, VMM_MEMORY_RAW, fd, id, NULL, NULL, s->memory, &done,
+	r = hold_write(s->instant.hold, VMM_MEMORY_PACKED, fd, id, NULL, NULL, s->memory, &done,
 		       s->job, s->cancel, s->err);
 	if (r == 0 && fsync(fd) < 0)
 		r = err_set(s->err, -errno, "cannot write the guest's memory: %s", strerror(errno));

@@ -495,7 +495,7 @@ int control_run(int listen_fd, const struct title *title, const struct memory *i
 	if (title)
 		c->title = *title;
 	c->inherited = inherited;
-	c->memory.pagemap_fd = -1;
+	c->memory.pagemap_fd = c->memory.uffd = -1;
 	if (!inherited)
 		memory_init(&c->memory);
 	c->sealed = inherited;

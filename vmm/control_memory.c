@@ -5,15 +5,10 @@
 
 #include "util/cleanup.h"
 #include "vmm/control_int.h"
+#include "vmm/pack.h"
 
 /* --- what it begins as --------------------------------------------------------------------------
  */
-
-static int memory_load_packed(struct control *c, struct request *req, struct err *err)
-{
-	(void)c, (void)req;
-	return err_set(err, -EOPNOTSUPP, "memory that is packed");
-}
 
 static int load_raw(struct control *c, const struct request *req, const struct vmm_memory *m,
 		    struct err *err)
@@ -33,8 +28,8 @@ static int load(struct control *c, struct request *req, const struct vmm_memory 
 
 	if (ret < 0)
 		return ret;
-	ret =
-	    m->kind == VMM_MEMORY_RAW ? load_raw(c, req, m, err) : memory_load_packed(c, req, err);
+	ret = m->kind == VMM_MEMORY_RAW ? load_raw(c, req, m, err)
+					: pack_load(&c->memory, req->fds[0], err);
 	if (ret < 0)
 		memory_wipe(&c->memory);
 	return ret;

@@ -29,6 +29,7 @@
 #include "util/log.h"
 #include "vmm/control_int.h"
 #include "vmm/hold.h"
+#include "vmm/pack.h"
 #include "vmm/save.h"
 
 #define STATE_BYTES	 (64u << 10) /* of a machine with few devices, and then for each vcpu: */
@@ -196,6 +197,7 @@ static int take(struct instant *i, struct err *err)
 
 	if (r < 0)
 		return r;
+	pack_finish(&i->c->memory);
 	vm_settle(&i->c->vm);
 	i->since = now_ns();
 	if (i->ran)

@@ -126,7 +126,7 @@ static int check_write(const struct holder *h, const struct hold_request *req,
 	    req->hdr.len != sizeof(*m) + m->n_extents * sizeof(struct vmm_extent) ||
 	    req->n_fds != 1 + m->n_files)
 		return err_set(err, -EPROTO, "WRITE: malformed");
-	if (m->kind != VMM_MEMORY_RAW)
+	if (m->kind > VMM_MEMORY_PACKED || (m->kind == VMM_MEMORY_PACKED && m->n_extents > 0))
 		return err_set(err, -EOPNOTSUPP, "WRITE: memory of kind %u", m->kind);
 	if (h->write)
 		return err_set(err, -EBUSY, "it is writing already");

@@ -29,6 +29,12 @@ struct hold_write {
 	struct err err; /* code 0: it is written */
 };
 
+#define HOLD_THREADS_MAX 4
+
+/* How many threads pay here. */
+unsigned hold_threads(void);
+bool hold_page_is_zero(const uint8_t *page);
+
 /* Does it; the result is in @w. Runs until it is done: who cancels it ends the process. */
 void hold_write(struct hold_write *w);
 

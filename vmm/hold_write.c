@@ -23,9 +23,9 @@
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "vmm/hold_int.h"
+#include "vmm/pack.h"
 
-#define CHUNK	      (2u << 20) /* bits of different chunks are in different words */
-#define THREADS_MAX   4
+#define CHUNK	      (2u << 20)  /* bits of different chunks are in different words */
 #define SYNC_BYTES    (32u << 20) /* is sent to the disk while the next are looked at */
 #define POPULATE_READ 22	  /* MADV_POPULATE_READ of Linux 5.14 */
 
@@ -43,7 +43,7 @@ struct pass {
 
 /* --- pages ---------------------------------------------------------------------------------- */
 
-static bool is_zero(const uint8_t *page)
+bool hold_page_is_zero(const uint8_t *page)
 {
 	const uint64_t *p = (const uint64_t *)page;
 
@@ -93,7 +93,7 @@ static void *work(void *arg)
 	return NULL;
 }
 
-static unsigned threads_that_pay(void)
+unsigned hold_threads(void)
 {
 	cpu_set_t set;
 	int n;
@@ -101,14 +101,14 @@ static unsigned threads_that_pay(void)
 	if (sched_getaffinity(0, sizeof(set), &set) < 0)
 		return 1;
 	n = CPU_COUNT(&set);
-	return n < 1 ? 1 : n > THREADS_MAX ? THREADS_MAX : (unsigned)n;
+	return n < 1 ? 1 : n > HOLD_THREADS_MAX ? HOLD_THREADS_MAX : (unsigned)n;
 }
 
 /* 0 or -errno. */
 static int run_pass(struct pass *pass)
 {
-	unsigned n = threads_that_pay(), started = 0;
-	pthread_t threads[THREADS_MAX];
+	unsigned n = hold_threads(), started = 0;
+	pthread_t threads[HOLD_THREADS_MAX];
 
 	pass->n_regions = hold_regions(pass->w->memory, pass->regions);
 	while (started + 1 < n && pthread_create(&threads[started], NULL, work, pass) == 0)
@@ -147,7 +147,7 @@ static int write_chunk(struct pass *pass, const struct hold_region *part)
 	int r = 0;
 
 	for (uint64_t at = 0; at < part->bytes && r == 0; at += HOLD_PAGE) {
-		bool zero = is_zero(part->host + at);
+		bool zero = hold_page_is_zero(part->host + at);
 
 		data += zero ? 0 : HOLD_PAGE;
 		if (!zero &&
@@ -212,7 +212,7 @@ static int compare_chunk(struct pass *pass, const struct hold_region *part)
 			madvise((void *)theirs, n, POPULATE_READ);
 		for (uint64_t i = 0; i < n; i += HOLD_PAGE) {
 			const uint8_t *page = part->host + at + i;
-			bool zero = is_zero(page);
+			bool zero = hold_page_is_zero(page);
 
 			data += !zero;
 			if (theirs ? memcmp(page, theirs + i, HOLD_PAGE) == 0 : zero)
@@ -322,7 +322,7 @@ static int write_raw(struct hold_write *w)
 
 void hold_write(struct hold_write *w)
 {
-	int r = write_raw(w);
+	int r = w->kind == VMM_MEMORY_PACKED ? pack_write(w) : write_raw(w);
 
 	w->done.data_bytes = atomic_load(&w->data_bytes);
 	w->done.stored_bytes = atomic_load(&w->stored_bytes);

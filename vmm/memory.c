@@ -12,23 +12,36 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <linux/userfaultfd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "vmm/layout.h"
 #include "vmm/memory.h"
+#include "vmm/pack.h"
 #include "util/cleanup.h"
 
 #define BYTES_MAX (1ull << 46)
 #define HUGE_PAGE (2ull << 20)
 #define HUGE_FROM (512ull << 20) /* from this size on, huge pages are worth being zeroed whole */
 
+/* Takes privileges, which are given up soon. */
+static int open_uffd(void)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	_cleanup_close_ int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	return fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0 ? take_fd(&fd) : -1;
+}
+
 void memory_init(struct memory *m)
 {
-	*m = (struct memory){.pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC),
+	*m = (struct memory){.uffd = open_uffd(),
+			     .pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC),
 			     .pagemap_pid = getpid()};
 }
 
@@ -81,7 +94,8 @@ int memory_new(struct memory *m, uint64_t bytes, bool hugepages, struct err *err
 void memory_inherit(struct memory *m, const struct memory *from)
 {
 	*m = *from;
-	m->pagemap_fd = -1;
+	m->uffd = m->pagemap_fd = -1;
+	m->pack = NULL;
 	m->runs = NULL;
 	m->n_runs = 0;
 	m->filled = true;
@@ -177,7 +191,10 @@ static int wipe_piece(const struct memory *m, uint8_t *p, uint64_t bytes)
 
 int memory_wipe(struct memory *m)
 {
-	int ret = wipe_piece(m, m->low, m->low_bytes);
+	int ret;
+
+	pack_stop(m);
+	ret = wipe_piece(m, m->low, m->low_bytes);
 
 	if (ret == 0)
 		ret = wipe_piece(m, m->high, m->high_bytes);
@@ -189,14 +206,17 @@ int memory_wipe(struct memory *m)
 
 void memory_free(struct memory *m)
 {
+	pack_stop(m);
 	if (m->low)
 		munmap(m->low, m->low_bytes);
 	if (m->high)
 		munmap(m->high, m->high_bytes);
 	if (m->pagemap_fd >= 0)
 		close(m->pagemap_fd);
+	if (m->uffd >= 0)
+		close(m->uffd);
 	free(m->runs);
-	*m = (struct memory){.pagemap_fd = -1};
+	*m = (struct memory){.pagemap_fd = -1, .uffd = -1};
 }
 
 /* --- who uses it ------------------------------------------------------------------------------ */

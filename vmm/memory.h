@@ -16,6 +16,8 @@
 #include "util/err.h"
 #include "vmm/gmem.h"
 
+struct pack;
+
 /* A piece of RAM that may hold something without a page of its own: of a file, or yet to be read.
  */
 struct memory_run {
@@ -31,6 +33,8 @@ struct memory {
 	bool filled;			/* it began as something: no kernel is to be booted in it */
 	struct memory_run *runs;	/* ascending, apart; allocated */
 	unsigned n_runs;		/* atomic: a reset makes it 0 */
+	int uffd;			/* userfaultfd(2) of this process; -1: none */
+	struct pack *pack;		/* what is still being brought in (pack.h); NULL: nothing */
 	int pagemap_fd;			/* -1: none */
 	pid_t pagemap_pid;		/* whose that is: not that of who was forked since */
 };

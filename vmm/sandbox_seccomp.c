@@ -16,6 +16,7 @@
 #include <linux/kvm.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,6 +42,7 @@ static const struct {
 	const char *why;
 } conditional[] = {
     {SYS_ioctl, 1, 0xff00, KVMIO << 8, "KVM's own: run a vcpu, a reset's new VM"},
+    {SYS_ioctl, 1, 0xff00, UFFDIO << 8, "memory that is brought in as it is touched"},
     {SYS_ioctl, 1, UINT32_MAX, BLKGETSIZE64, "a disk's size, when a reset opens it anew"},
     {SYS_ioctl, 1, UINT32_MAX, BLKSSZGET, "the same: its sector"},
     {SYS_ioctl, 1, UINT32_MAX, BLKPBSZGET, "the same"},

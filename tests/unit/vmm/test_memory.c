@@ -406,7 +406,7 @@ static void read_by_others(void **state)
 			close(pair[0]);
 		if (tells) {
 			close(m.pagemap_fd);
-			m.pagemap_fd = -1;
+			m.pagemap_fd = m.uffd = -1;
 		}
 	}
 }

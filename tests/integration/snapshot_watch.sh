@@ -33,6 +33,7 @@ mkdir "$S/one"
 once names "CREATE,ISDIR $S/one"
 put "$M/m/ctl" 'snapshot two &'
 once names "CREATE,ISDIR $S/two"
+wait_for grep -q '"command":"snapshot two".*"result":"ok"' "$MNT/events"
 put "$M/m/ctl" 'snapshot three'
 once names "CREATE,ISDIR $S/three"
 mv "$S/two" "$S/second"

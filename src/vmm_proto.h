@@ -78,10 +78,12 @@ enum vmm_msg_type {
 			    */
 	/* Network cards */
 	VMM_NIC =
-	    48, /* struct vmm_nic; queues of a tap, or a stream socket: adds a card, before RUN */
+	    48, /* struct vmm_nic; queues of a tap, or a stream socket: adds a card. To a guest that
+		   runs or is paused it is attached hot, as a DISK is */
 	VMM_NIC_SET,	 /* struct vmm_nic_set: link and limits of a card, now */
 	VMM_NIC_CAPTURE, /* struct vmm_nic_capture; a file (O_APPEND): frames go there as pcapng;
 			    none: no more */
+	VMM_NIC_DETACH,	 /* struct vmm_nic_detach: as DISK_DETACH; VMM_EV_NIC follows */
 	/* The whole state of a guest (vmm/state.h), and its memory */
 	VMM_SNAPSHOT = 56, /* struct vmm_snapshot; two empty files: its state, and its vcpus'
 			      registers (struct vmm_vcpu_state of each), [a SEQPACKET socket: who
@@ -109,6 +111,7 @@ enum vmm_msg_type {
 	VMM_EV_STATE = 96, /* struct vmm_status: the state changed */
 	VMM_EV_CONSOLE,	   /* uint64_t: bytes printed so far in this VMM's life; coalesced */
 	VMM_EV_DISK,	   /* struct vmm_disk_event */
+	VMM_EV_NIC,	   /* struct vmm_nic_event: a card is gone; its descriptors are closed */
 };
 
 struct vmm_msg_hdr {
@@ -417,6 +420,17 @@ struct vmm_nic_set {
 struct vmm_nic_capture {
 	char name[VMM_NAME_MAX];
 	uint64_t limit_bytes; /* of the file; frames beyond are not written */
+};
+
+struct vmm_nic_detach {
+	char name[VMM_NAME_MAX];
+	uint32_t force; /* 1: taken away at once, whatever the guest does */
+	uint32_t reserved;
+};
+
+struct vmm_nic_event {
+	char name[VMM_NAME_MAX];
+	char text[128]; /* words, where nobody asked for it; else empty */
 };
 
 struct vmm_console {

@@ -301,7 +301,7 @@ void control_drop_connection(struct control *c)
 	close(c->conn_fd);
 	c->conn_fd = -1;
 	c->connection++;
-	c->n_disk_events = 0;
+	c->n_disk_events = c->n_nic_events = 0;
 	control_disk_drop_layers(c);
 	control_stage_drop(c);
 	c->want_out = c->state_pending = c->console_pending = false;
@@ -330,7 +330,7 @@ static void accept_connection(struct control *c)
 	}
 	c->conn_fd = take_fd(&fd);
 	c->connection++;
-	c->n_disk_events = 0;
+	c->n_disk_events = c->n_nic_events = 0;
 	c->want_out = false;
 	c->idle_until = 0;
 	if (watch(c, c->conn_fd, EPOLLIN) < 0)

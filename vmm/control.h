@@ -49,6 +49,8 @@ struct control {
 	uint64_t console_told;
 	struct vmm_disk_event disk_events[2 * VMM_DISKS_MAX];
 	unsigned n_disk_events;
+	struct vmm_nic_event nic_events[2 * VMM_NICS_MAX];
+	unsigned n_nic_events;
 
 	/* moments of CLOCK_MONOTONIC in ms; 0: none */
 	int64_t flush_at; /* the console's next */
@@ -117,7 +119,7 @@ void control_disks_close(struct control *c);
 void control_nics_close(struct control *c);
 /* Something may have happened to them: jobs that are over, failures, readers that are gone. */
 void control_disks_look(struct control *c);
-/* The guest may have let go of some (control_hotplug.c). */
+/* The guest may have let go of disks or cards (control_hotplug.c). */
 void control_hotplug_look(struct control *c);
 /* The machine is about to be made anew: without those that were to go. */
 void control_hotplug_reset(struct control *c);

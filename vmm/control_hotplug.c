@@ -20,9 +20,6 @@
 #include "vmm/virtio.h"
 #include "vmm/virtio_blk.h"
 
-/* Either it has not switched it on, or its tables were made before there were so many disks. */
-#define NO_HOTPLUG "the guest has no ACPI hotplug for its slot"
-
 static unsigned slot_of(unsigned place)
 {
 	return PCI_SLOT_DISKS + place;
@@ -161,6 +158,7 @@ void control_hotplug_look(struct control *c)
 	for (unsigned i = 0; i < nitems(c->config.disks) && ejected; i++)
 		if (ejected >> slot_of(i) & 1 && c->config.disks[i] && !c->config.disks[i]->job)
 			end_disk(c, i, asked >> slot_of(i) & 1 ? "" : "the guest let go of it");
+	control_nic_look(c);
 }
 
 void control_hotplug_reset(struct control *c)
@@ -177,4 +175,5 @@ void control_hotplug_reset(struct control *c)
 		hotplug_take(&c->vm, slot_of(i));
 		end_disk(c, i, "");
 	}
+	control_nic_reset(c);
 }

@@ -80,6 +80,9 @@ int control_disk_place(struct control *c, struct err *err);
 
 /* --- disks of a machine that there is (control_hotplug.c) ------------------------------------ */
 
+/* Either it has not switched it on, or its tables were made before there was so much. */
+#define NO_HOTPLUG "the guest has no ACPI hotplug for its slot"
+
 int control_hotplug_attach(struct control *c, struct request *req, struct reply *reply,
 			   struct err *err);
 int control_hotplug_detach(struct control *c, struct request *req, struct reply *reply,
@@ -91,6 +94,19 @@ int control_nic_add(struct control *c, struct request *req, struct reply *reply,
 int control_nic_set(struct control *c, struct request *req, struct reply *reply, struct err *err);
 int control_nic_capture(struct control *c, struct request *req, struct reply *reply,
 			struct err *err);
+
+/* Those of a machine that there is (control_nic_hotplug.c). Takes @nic when it returns 0. */
+int control_nic_attach(struct control *c, struct nic_config *nic, struct reply *reply,
+		       struct err *err);
+int control_nic_detach(struct control *c, struct request *req, struct reply *reply,
+		       struct err *err);
+/* As control_hotplug_look() and _reset(). */
+void control_nic_look(struct control *c);
+void control_nic_reset(struct control *c);
+/* Where the card of that name is; -ENOENT. */
+int control_nic_place(const struct control *c, const char *name);
+/* Closes it, and frees it. NULL is fine. */
+void control_nic_free(struct nic_config *nic);
 
 /* --- the guest's state (control_load.c) ------------------------------------------------------- */
 

@@ -24,14 +24,20 @@ static struct nic_limits limits_of(const struct vmm_nic_limits *m)
 	return limits;
 }
 
+void control_nic_free(struct nic_config *nic)
+{
+	if (!nic)
+		return;
+	for (unsigned i = 0; i < nic->n_fds; i++)
+		close(nic->fds[i]);
+	free(nic);
+}
+
 static int check(const struct control *c, const struct vmm_nic *m, const char *name,
 		 const struct request *req, struct err *err)
 {
-	if (c->config.n_nics == nitems(c->config.nics))
-		return err_set(err, -ENOSPC, "more than %d network cards", VMM_NICS_MAX);
-	for (unsigned i = 0; i < c->config.n_nics; i++)
-		if (strcmp(c->config.nics[i]->name, name) == 0)
-			return err_set(err, -EEXIST, "there is a network card %s already", name);
+	if (control_nic_place(c, name) >= 0)
+		return err_set(err, -EEXIST, "there is a network card %s already", name);
 	if (m->kind > VMM_NIC_STREAM || (m->kind == VMM_NIC_STREAM && req->n_fds != 1))
 		return err_set(err, -EINVAL, "network card %s: no such kind of port", name);
 	if (m->mtu && (m->mtu < NET_MTU_MIN || m->mtu > NET_MTU_MAX))
@@ -41,6 +47,26 @@ static int check(const struct control *c, const struct vmm_nic *m, const char *n
 	return 0;
 }
 
+int control_nic_place(const struct control *c, const char *name)
+{
+	for (unsigned i = 0; i < nitems(c->config.nics); i++)
+		if (c->config.nics[i] && strcmp(c->config.nics[i]->name, name) == 0)
+			return (int)i;
+	return -ENOENT;
+}
+
+/* For the start. */
+static int put(struct control *c, struct nic_config *nic, struct err *err)
+{
+	for (unsigned i = 0; i < nitems(c->config.nics); i++) {
+		if (c->config.nics[i])
+			continue;
+		c->config.nics[i] = nic;
+		return 0;
+	}
+	return err_set(err, -ENOSPC, "more than %d network cards", VMM_NICS_MAX);
+}
+
 int control_nic_add(struct control *c, struct request *req, struct reply *reply, struct err *err)
 {
 	struct nic_config *nic;
@@ -48,7 +74,6 @@ int control_nic_add(struct control *c, struct request *req, struct reply *reply,
 	char name[VMM_NAME_MAX];
 	int ret;
 
-	(void)reply;
 	memcpy(&m, req->body, sizeof(m));
 	copy_text(name, m.name, sizeof(name));
 	ret = check(c, &m, name, req, err);
@@ -65,23 +90,25 @@ int control_nic_add(struct control *c, struct request *req, struct reply *reply,
 	nic->limits = limits_of(&m.limits);
 	for (size_t i = 0; i < req->n_fds; i++)
 		nic->fds[nic->n_fds++] = take_fd(&req->fds[i]);
-	c->config.nics[c->config.n_nics++] = nic;
-	return 0;
+	ret = c->state == VMM_STATE_NEW ? put(c, nic, err) : control_nic_attach(c, nic, reply, err);
+	if (ret < 0)
+		control_nic_free(nic);
+	return ret;
 }
 
 static int find(struct control *c, const char *from, struct nic_config **config,
 		struct device **dev, struct err *err)
 {
 	char name[VMM_NAME_MAX];
+	int place;
 
 	copy_text(name, from, sizeof(name));
-	*dev = virtio_net_find(&c->vm, name);
-	for (unsigned i = 0; i < c->config.n_nics && *dev; i++) {
-		*config = c->config.nics[i];
-		if (strcmp(c->config.nics[i]->name, name) == 0)
-			return 0;
-	}
-	return err_set(err, -ENOENT, "there is no network card %s", name);
+	place = control_nic_place(c, name);
+	*dev = c->has_vm ? virtio_net_find(&c->vm, name) : NULL;
+	if (place < 0 || !*dev)
+		return err_set(err, -ENOENT, "there is no network card %s", name);
+	*config = c->config.nics[place];
+	return 0;
 }
 
 /* Also for the lives after the next resets. */
@@ -122,11 +149,6 @@ int control_nic_capture(struct control *c, struct request *req, struct reply *re
 
 void control_nics_close(struct control *c)
 {
-	while (c->config.n_nics) {
-		struct nic_config *nic = c->config.nics[--c->config.n_nics];
-
-		for (unsigned i = 0; i < nic->n_fds; i++)
-			close(nic->fds[i]);
-		free(nic);
-	}
+	for (unsigned i = 0; i < nitems(c->config.nics); i++)
+		control_nic_free(take_ptr(c->config.nics[i]));
 }

@@ -275,8 +275,9 @@ static const struct row {
      control_disk_limits},
     {VMM_DISK_SNAPSHOT, "DISK_SNAPSHOT", EXACT(struct vmm_disk_name), 2, 2, LIVE,
      control_disk_snapshot},
-    {VMM_NIC, "NIC", EXACT(struct vmm_nic), 1, VMM_NIC_QUEUES_MAX, IN(VMM_STATE_NEW),
+    {VMM_NIC, "NIC", EXACT(struct vmm_nic), 1, VMM_NIC_QUEUES_MAX, IN(VMM_STATE_NEW) | LIVE,
      control_nic_add},
+    {VMM_NIC_DETACH, "NIC_DETACH", EXACT(struct vmm_nic_detach), 0, 0, LIVE, control_nic_detach},
     {VMM_NIC_SET, "NIC_SET", EXACT(struct vmm_nic_set), 0, 0, LIVE, control_nic_set},
     {VMM_NIC_CAPTURE, "NIC_CAPTURE", EXACT(struct vmm_nic_capture), 0, 1, LIVE,
      control_nic_capture},
@@ -442,6 +443,14 @@ void control_proto_send_events(struct control *c)
 		c->n_disk_events--;
 		memmove(&c->disk_events[0], &c->disk_events[1],
 			c->n_disk_events * sizeof(c->disk_events[0]));
+	}
+	while (c->n_nic_events > 0 && !full && c->conn_fd >= 0) {
+		full = !send_event(c, VMM_EV_NIC, &c->nic_events[0], sizeof(c->nic_events[0]));
+		if (full)
+			break;
+		c->n_nic_events--;
+		memmove(&c->nic_events[0], &c->nic_events[1],
+			c->n_nic_events * sizeof(c->nic_events[0]));
 	}
 	if (c->state_pending && !full && c->conn_fd >= 0) {
 		control_proto_fill_status(c, &status);

@@ -132,8 +132,14 @@ uint32_t hotplug_slots(const struct vm_config *config)
 		spare -= !config->disks[i];
 		slots |= 1u << (PCI_SLOT_DISKS + i);
 	}
-	for (unsigned i = 0; i < config->n_nics + SPARE_NICS; i++)
+	for (unsigned i = 0; i < VMM_NICS_MAX; i++)
+		if (config->nics[i])
+			slots |= 1u << (PCI_SLOT_NICS - i);
+	spare = SPARE_NICS;
+	for (unsigned i = 0; i < VMM_NICS_MAX && spare > 0; i++) {
+		spare -= !config->nics[i];
 		slots |= 1u << (PCI_SLOT_NICS - i);
+	}
 	return slots;
 }
 
@@ -216,7 +222,7 @@ static void hotplug_state(struct device *dev, struct state *st)
 
 	LOCK_SCOPE(&h->lock);
 	if (!state_loading(st) && (h->asked || h->ejected))
-		state_fail(st, -EBUSY, "a disk is being detached");
+		state_fail(st, -EBUSY, "a device is being detached");
 	state_u32(st, &h->slots);
 	state_u32(st, &h->check);
 	state_u32(st, &h->ask);

@@ -26,6 +26,7 @@
 #include "vmm/device.h"
 #include "vmm/disk.h"
 #include "vmm/save.h"
+#include "vmm/virtio_net.h"
 #include "vmm/vm_int.h"
 
 #define TEN_YEARS_NS (10ull * 365 * 86400 * 1000000000)
@@ -67,10 +68,67 @@ static uint64_t disk_bytes(const struct disk *disk)
 	return disk->graph ? block_size(disk->graph->top) : 0;
 }
 
+static uint32_t count_nics(const struct vm_config *config)
+{
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < nitems(config->nics); i++)
+		n += config->nics[i] != NULL;
+	return n;
+}
+
+/* A section of their own, since states from before they could come and go have none. */
+static void nics_save(const struct vm_config *config, struct state *st)
+{
+	if (!count_nics(config) || !state_begin(st, "nics", 1))
+		return;
+	for (uint32_t i = 0; i < nitems(config->nics); i++) {
+		char name[VMM_NAME_MAX] = "";
+
+		if (config->nics[i])
+			memcpy(name, config->nics[i]->name, sizeof(name));
+		state_text(st, name, sizeof(name));
+	}
+	state_end(st);
+}
+
+static void place_nic(struct vm_config *config, struct state *st, unsigned place)
+{
+	char name[VMM_NAME_MAX] = "";
+	unsigned i = place;
+
+	state_text(st, name, sizeof(name));
+	if (!state_ok(st) || !name[0])
+		return;
+	/* those before have their places */
+	for (i = 0; i < nitems(config->nics); i++)
+		if (config->nics[i] && strcmp(config->nics[i]->name, name) == 0)
+			break;
+	if (i == nitems(config->nics)) {
+		state_fail(st, -EINVAL, "the machine had a network card %s when it was saved",
+			   name);
+	} else {
+		struct nic_config *other = config->nics[place];
+
+		config->nics[place] = config->nics[i];
+		config->nics[i] = other;
+	}
+}
+
+/* In the slots where the guest knows them. As many as there are were saved, with their names. */
+static void nics_load(struct vm_config *config, struct state *st)
+{
+	if (!count_nics(config) || !state_has(st, "nics") || !state_begin(st, "nics", 1))
+		return;
+	for (unsigned i = 0; i < nitems(config->nics) && state_ok(st); i++)
+		place_nic(config, st, i);
+	state_end(st);
+}
+
 static void config_save(const struct vm *vm, struct state *st)
 {
 	struct vm_config config = *vm->config;
-	uint32_t cpus = config.cpus, n = 0, nics = config.n_nics;
+	uint32_t cpus = config.cpus, n = 0, nics = count_nics(&config);
 
 	if (!state_begin(st, "config", 1))
 		return;
@@ -147,7 +205,7 @@ static void config_load(struct vm_config *config, struct state *st, struct disk 
 	if (state_ok(st) && memory != config->memory_bytes)
 		state_fail(st, -EINVAL, "memory: %llu bytes when it was saved, %llu now",
 			   (unsigned long long)memory, (unsigned long long)config->memory_bytes);
-	state_same(st, "network cards", config->n_nics);
+	state_same(st, "network cards", count_nics(config));
 	state_u32(st, &n);
 	if (n > VMM_DISKS_MAX)
 		state_fail(st, -EINVAL, "%u disks", n);
@@ -170,6 +228,7 @@ int vm_load_config(struct vm_config *config, struct state *st, struct err *err)
 	struct disk *to[VMM_DISKS_MAX] = {NULL};
 
 	config_load(config, st, to);
+	nics_load(config, st);
 	/* Those that found their place are the config's again in any case. */
 	for (unsigned i = 0; i < VMM_DISKS_MAX; i++) {
 		if (!to[i])
@@ -283,6 +342,7 @@ void vm_save(struct vm *vm, struct state *st)
 	struct save_times times;
 
 	config_save(vm, st);
+	nics_save(vm->config, st);
 	clock_state(vm, st, &times);
 	vcpus_state(vm, st, &times);
 	chips_state(vm, st);

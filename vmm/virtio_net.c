@@ -404,8 +404,9 @@ static int nic_create(struct vm *vm, struct err *err)
 {
 	int r = 0;
 
-	for (unsigned i = 0; r == 0 && i < vm->config->n_nics; i++)
-		r = virtio_net_attach(vm, vm->config->nics[i], PCI_SLOT_NICS - i, err);
+	for (unsigned i = 0; r == 0 && i < nitems(vm->config->nics); i++)
+		if (vm->config->nics[i])
+			r = virtio_net_attach(vm, vm->config->nics[i], PCI_SLOT_NICS - i, err);
 	return r;
 }
 

@@ -42,8 +42,7 @@ struct vm_config {
 	int initrd_fd; /* -1: none */
 	char cmdline[VMM_CMDLINE_MAX];
 	struct disk *disks[VMM_DISKS_MAX];     /* disk.h; NULL: none in that place */
-	struct nic_config *nics[VMM_NICS_MAX]; /* virtio_net.h; the first n_nics of them */
-	unsigned n_nics;
+	struct nic_config *nics[VMM_NICS_MAX]; /* virtio_net.h; by place; NULL: none */
 };
 
 struct vm {

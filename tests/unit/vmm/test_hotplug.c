@@ -326,6 +326,7 @@ static void what_is_torn_out_reads_as_zero(void **state)
 static void tables_have_what_is_used_and_some_to_spare(void **state)
 {
 	static struct disk *const some = (struct disk *)&some;
+	static struct nic_config *const card = (struct nic_config *)&card;
 	struct vm_config config = {.cpus = 1};
 	uint32_t none = hotplug_slots(&config), few, all;
 
@@ -336,7 +337,8 @@ static void tables_have_what_is_used_and_some_to_spare(void **state)
 	few = hotplug_slots(&config);
 	assert_int_equal(__builtin_popcount(few), 10);
 	assert_true(few & 1u << (PCI_SLOT_DISKS + 9));
-	config.n_nics = VMM_NICS_MAX;
+	for (unsigned i = 0; i < VMM_NICS_MAX; i++)
+		config.nics[i] = card;
 	for (unsigned i = 0; i < VMM_DISKS_MAX; i++)
 		config.disks[i] = some;
 	all = hotplug_slots(&config);

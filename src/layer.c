@@ -128,8 +128,10 @@ void layer_put(struct model *model, enum layer_kind kind, const char *id)
 	pthread_mutex_lock(&layers->lock);
 	last = discount(layers, kind, id);
 	pthread_mutex_unlock(&layers->lock);
+	if (!last)
+		return;
 	layer_file_name(name, kind, id);
-	if (last && unlinkat(layers->dir, name, 0) < 0)
+	if (unlinkat(layers->dir, name, 0) < 0)
 		log_warn("cannot remove layers/%s: %m", name);
 }
 

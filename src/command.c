@@ -12,6 +12,7 @@ static const struct subject_ops *const ops_of_kind[SUBJECT_KIND_MAX] = {
     [SUBJECT_MODEL] = &model_subject_ops,   [SUBJECT_MACHINE] = &machine_subject_ops,
     [SUBJECT_DISK] = &disk_subject_ops,	    [SUBJECT_POOL] = &pool_subject_ops,
     [SUBJECT_VOLUME] = &volume_subject_ops, [SUBJECT_SNAPSHOT] = &snapshot_subject_ops,
+    [SUBJECT_NETWORK] = &network_subject_ops, [SUBJECT_NIC] = &nic_subject_ops,
 };
 
 const struct subject_ops *subject_ops(const struct subject *s)
@@ -45,12 +46,16 @@ bool subject_within(const struct subject *s, const struct subject *of)
 		return s->m == of->m;
 	case SUBJECT_DISK:
 		return s->kind == SUBJECT_DISK && s->m == of->m && strcmp(s->disk, of->disk) == 0;
+	case SUBJECT_NIC:
+		return s->kind == SUBJECT_NIC && s->m == of->m && strcmp(s->disk, of->disk) == 0;
 	case SUBJECT_POOL:
 		return s->pool == of->pool;
 	case SUBJECT_VOLUME:
 		return s->volume == of->volume;
 	case SUBJECT_SNAPSHOT:
 		return s->snapshot == of->snapshot;
+	case SUBJECT_NETWORK:
+		return s->network == of->network;
 	case SUBJECT_KIND_MAX:
 		break;
 	}

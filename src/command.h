@@ -8,6 +8,7 @@
  * call; each kind of subject has a struct subject_ops, with its table.
  */
 #include "model_int.h"
+#include "network.h"
 #include "pool.h"
 
 #define COMMAND_LINE_MAX 4096
@@ -22,6 +23,8 @@ enum subject_kind {
 	SUBJECT_POOL,
 	SUBJECT_VOLUME,
 	SUBJECT_SNAPSHOT,
+	SUBJECT_NETWORK,
+	SUBJECT_NIC,
 	SUBJECT_KIND_MAX,
 };
 
@@ -29,11 +32,12 @@ enum subject_kind {
 struct subject {
 	enum subject_kind kind;
 	struct model *model;	      /* always */
-	struct machine *m;	      /* MACHINE, DISK, SNAPSHOT */
-	char disk[DISK_NAME_MAX + 1]; /* DISK */
+	struct machine *m;	      /* MACHINE, DISK, NIC, SNAPSHOT */
+	char disk[DISK_NAME_MAX + 1]; /* DISK; the card's name: NIC */
 	struct pool *pool;	      /* POOL, VOLUME */
 	struct volume *volume;	      /* VOLUME */
 	struct snapshot *snapshot;    /* SNAPSHOT */
+	struct network *network;      /* NETWORK */
 };
 
 struct command {
@@ -89,9 +93,11 @@ struct subject_ops {
 extern const struct subject_ops model_subject_ops;    /* commands.c */
 extern const struct subject_ops machine_subject_ops;  /* command_machine.c */
 extern const struct subject_ops disk_subject_ops;     /* disk_commands.c */
+extern const struct subject_ops nic_subject_ops;      /* nic_commands.c */
 extern const struct subject_ops pool_subject_ops;     /* pool_commands.c */
 extern const struct subject_ops volume_subject_ops;   /* volume_commands.c */
 extern const struct subject_ops snapshot_subject_ops; /* snapshot_commands.c */
+extern const struct subject_ops network_subject_ops;  /* network_commands.c */
 
 extern const struct command machine_commands[];
 extern const size_t n_machine_commands;

@@ -63,12 +63,15 @@ struct machine *machine_new(struct model *model, const char *name, const char *i
 	for (size_t i = 0; i < ASPECT_MAX; i++)
 		m->changed[i] = now;
 	m->disk_changed = calloc(def->n_disks + 1, sizeof(*m->disk_changed));
-	if (!m->disk_changed) {
+	m->nic_changed = calloc(def->n_nics + 1, sizeof(*m->nic_changed));
+	if (!m->disk_changed || !m->nic_changed) {
 		machine_put(m);
 		return NULL;
 	}
 	for (size_t i = 0; i < def->n_disks; i++)
 		m->disk_changed[i] = now;
+	for (size_t i = 0; i < def->n_nics; i++)
+		m->nic_changed[i] = now;
 	return m;
 }
 
@@ -85,6 +88,7 @@ void machine_put(struct machine *m)
 	definition_put(m->def);
 	free(m->damaged);
 	free(m->disk_changed);
+	free(m->nic_changed);
 	for (size_t i = 0; i < m->n_modes; i++)
 		free(m->modes[i].path);
 	free(m->modes);
@@ -145,6 +149,10 @@ struct timespec machine_changed(struct machine *m, enum machine_aspect aspect, c
 		for (size_t i = 0; i < m->def->n_disks; i++)
 			if (strcmp(m->def->disks[i].name, name) == 0)
 				return m->disk_changed[i];
+	if (aspect == ASPECT_NIC && name)
+		for (size_t i = 0; i < m->def->n_nics; i++)
+			if (strcmp(m->def->nics[i].name, name) == 0)
+				return m->nic_changed[i];
 	return m->changed[aspect < ASPECT_MAX ? aspect : ASPECT_STATE];
 }
 

@@ -12,6 +12,8 @@
 #include "pool_int.h"
 #include "pools.h"
 #include "disk.h"
+#include "network_int.h"
+#include "nic_int.h"
 #include "save.h"
 #include "snapshot_int.h"
 #include "util/cleanup.h"
@@ -133,6 +135,26 @@ void tell_volume_changed(struct volume *volume, int aspect)
 	TELL(volume->pool->model, volume_changed, volume, aspect);
 }
 
+void tell_network(struct network *network, enum network_news news, const char *old_name)
+{
+	switch (news) {
+	case NETWORK_NEWS_ADDED:
+		TELL(network->model, network_added, network);
+		break;
+	case NETWORK_NEWS_REMOVED:
+		TELL(network->model, network_removed, network);
+		break;
+	case NETWORK_NEWS_RENAMED:
+		TELL(network->model, network_renamed, network, old_name);
+		break;
+	}
+}
+
+void tell_network_changed(struct network *network, int aspect)
+{
+	TELL(network->model, network_changed, network, aspect);
+}
+
 void tell_snapshot(struct snapshot *s, enum snapshot_aspect aspect)
 {
 	pthread_mutex_lock(&s->lock);
@@ -197,6 +219,8 @@ static int open_parts(struct model *model, struct err *err)
 		r = vmm_loop_open(&model->loop);
 	if (r == 0)
 		r = disk_sizes_open(&model->disk_sizes, model);
+	if (r == 0)
+		r = nic_releases_open(&model->nic_releases);
 	if (r < 0)
 		return err_set(err, r, "cannot start: %s", strerror(-r));
 	r = store_load(model, err);
@@ -212,6 +236,9 @@ static int open_parts(struct model *model, struct err *err)
 		vmm_recover_all(model);
 		layers_tidy_all(model);
 		disk_sizes_look(model);
+		r = networks_open(&model->networks, model, err);
+		if (r == 0 && nic_releases_start(model->nic_releases) < 0)
+			r = err_set(err, -EAGAIN, "cannot start a thread");
 	}
 	return r;
 }
@@ -294,6 +321,9 @@ void model_close(struct model *model)
 		vmm_loop_close(model->loop);
 	if (model->jobs)
 		jobs_close(model->jobs);
+	nic_releases_close(take_ptr(model->nic_releases));
+	networks_close(model->networks);
+	model->networks = NULL;
 	pools_close(model->pools); /* its threads look there until they end */
 	model->pools = NULL;
 	registry_destroy(&model->registry);

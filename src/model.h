@@ -27,6 +27,7 @@ struct job;
 struct pool;
 struct volume;
 struct snapshot;
+struct network;
 
 struct model_options {
 	const char *state_dir; /* definitions, consoles; kept */
@@ -63,6 +64,9 @@ enum machine_aspect {
 	ASPECT_JOBS,
 	ASPECT_DISK_CONTENT, /* a disk's `image` and size: the name says which */
 	ASPECT_SNAPSHOTS,    /* a snapshot came, went or was renamed: the name says which */
+	ASPECT_NICS,	     /* a network card was added or removed: the name says which */
+	ASPECT_NIC,	     /* its settings, state or capture: the name says which */
+	ASPECT_NIC_ADDRESS, /* the address of a network card: the name says which */
 	ASPECT_LIVE, /* statistics, registers, memory: whenever the guest runs; never told */
 	ASPECT_KEY0,
 	ASPECT_MAX = ASPECT_KEY0 + 48,
@@ -88,6 +92,11 @@ struct model_observer {
 	void (*volume_changed)(void *arg, struct volume *volume, int aspect);
 	/* @aspect: enum snapshot_aspect of snapshot.h */
 	void (*snapshot_changed)(void *arg, struct snapshot *snapshot, int aspect);
+	void (*network_added)(void *arg, struct network *network);
+	void (*network_removed)(void *arg, struct network *network);
+	void (*network_renamed)(void *arg, struct network *network, const char *old_name);
+	/* @aspect: enum network_aspect of network.h */
+	void (*network_changed)(void *arg, struct network *network, int aspect);
 	void (*events_grew)(void *arg);
 	void (*job_added)(void *arg, struct job *job);
 	void (*job_changed)(void *arg, struct job *job);

@@ -37,10 +37,12 @@ struct vmm;
 struct vmm_loop;
 struct jobs;
 struct pools;
+struct networks;
 struct counters;
 struct opener;
 struct disk_sizes;
 struct disk_kept;
+struct nic_releases;
 struct layers;
 struct layer_set;
 struct memory_map;
@@ -74,10 +76,12 @@ struct model {
 	struct jobs *jobs;
 	struct vmm_loop *loop;
 	struct pools *pools;
+	struct networks *networks;
 	atomic_uint_fast64_t last_serial; /* of machines, pools and volumes */
 	struct opener *opener;
 	struct disk_sizes *disk_sizes;
 	struct layers *layers;
+	struct nic_releases *nic_releases;
 
 	pthread_rwlock_t observer_lock; /* guards the two: written only to set them */
 	const struct model_observer *observer;
@@ -111,6 +115,7 @@ struct machine {
 	struct definition *def;
 	char *damaged; /* the text of a config that cannot be read; NULL: it could */
 	struct timespec *disk_changed; /* for each of def's disks */
+	struct timespec *nic_changed;  /* for each of def's network cards */
 	struct machine_access access;
 	struct file_mode *modes;
 	size_t n_modes;
@@ -128,8 +133,9 @@ struct machine {
 	struct vmm *vmm; /* a reference; NULL without one */
 	struct counters *last_counters; /* of the VMM that ended last */
 	struct cancel *starting;	/* ends the `start` under way, or NULL */
-	bool disks_busy;		/* a change of the VMM's disks is under way */
+	bool disks_busy;		/* a change of the VMM's disks or cards is under way */
 	bool disks_merging;		/* that one is a merge's, for a moment: others wait */
+	unsigned nics_going;		/* cables of VMMs that ended are being pulled out */
 	struct disk_kept *kept;		/* sizes of disks; disk_size.c */
 	struct layer_set *layers;	/* over its disks' sources (layer.h); NULL: none */
 	bool layers_damaged;		/* which those are cannot be read: it does not start */

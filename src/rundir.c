@@ -3,7 +3,8 @@
  * RUN/machines/ID: what a machine's run leaves for the next daemon.
  *
  *   vmm.sock  where its VMM listens      vmm.pid  "PID START-TIME"
- *   vmm.log   what the VMM printed       note     its tty and disks
+ *   vmm.log   what the VMM printed       note     its tty, disks and network cards
+ *   pcap-NAME frames of a network card
  *   saving    it was paused by a save that is under way: it goes on if that does not end
  *   ended     how the last run ended: the state, then the text of `error`
  *
@@ -35,6 +36,18 @@ int rundir_open(struct machine *m, bool make)
 	return fd < 0 ? -errno : fd;
 }
 
+/* Frames that were captured (nic.c). */
+static void clear_captures(int dir)
+{
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_closedir_ DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (strncmp(e->d_name, "pcap-", 5) == 0)
+			unlinkat(dir, e->d_name, 0);
+}
+
 void rundir_clear(struct machine *m, bool all)
 {
 	static const char *const of_run[] = {"vmm.sock", "vmm.pid", "note", "note.new", "saving"};
@@ -49,6 +62,7 @@ void rundir_clear(struct machine *m, bool all)
 		return;
 	for (size_t i = 0; i < nitems(of_all); i++)
 		unlinkat(dir, of_all[i], 0);
+	clear_captures(dir);
 	if (unlinkat(m->model->run_machines_fd, m->id, AT_REMOVEDIR) < 0)
 		log_warn("cannot remove %s/machines/%s: %m", m->model->run_dir, m->id);
 }

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "nic_int.h"
 #include "save.h"
 #include "util/cleanup.h"
 #include "util/file.h"
@@ -585,5 +586,14 @@ int saved_permits(const struct definition *old, const struct definition *def, st
 	for (size_t i = 0; i < def->n_disks; i++)
 		if (!definition_disk((struct definition *)old, def->disks[i].name))
 			return refuse(err, "disk ", def->disks[i].name);
+	for (size_t i = 0; i < old->n_nics; i++) {
+		const struct nic *n = definition_nic(def, old->nics[i].name);
+
+		if (!n || !nic_same_device(&old->nics[i], n))
+			return refuse(err, "network card ", old->nics[i].name);
+	}
+	for (size_t i = 0; i < def->n_nics; i++)
+		if (!definition_nic(old, def->nics[i].name))
+			return refuse(err, "network card ", def->nics[i].name);
 	return 0;
 }

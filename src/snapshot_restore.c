@@ -16,6 +16,7 @@
 
 #include "command.h"
 #include "disk.h"
+#include "nic_int.h"
 #include "resume.h"
 #include "save.h"
 #include "snapshot_int.h"
@@ -51,6 +52,12 @@ static int differs_disk(struct err *err, const char *disk, const char *how)
 		       how);
 }
 
+static int differs_nic(struct err *err, const char *nic, const char *how)
+{
+	return err_set(err, -EBUSY, "the machine is another than it was then: network card %s %s",
+		       nic, how);
+}
+
 static int disk_fits(const struct disk *then, const struct disk *now, struct err *err)
 {
 	if (!now)
@@ -62,6 +69,21 @@ static int disk_fits(const struct disk *then, const struct disk *now, struct err
 	if (then->values.readonly != now->values.readonly)
 		return differs_disk(err, then->name,
 				    then->values.readonly ? "was read-only" : "is read-only");
+	return 0;
+}
+
+/* The guest's drivers know these cards. */
+static int nics_fit(const struct definition *then, const struct definition *now, struct err *err)
+{
+	for (size_t i = 0; i < then->n_nics; i++) {
+		const struct nic *nic = definition_nic(now, then->nics[i].name);
+
+		if (!nic || !nic_same_device(&then->nics[i], nic))
+			return differs_nic(err, then->nics[i].name, nic ? "is another" : "is missing");
+	}
+	for (size_t i = 0; i < now->n_nics; i++)
+		if (!definition_nic(then, now->nics[i].name))
+			return differs_nic(err, now->nics[i].name, "was not there");
 	return 0;
 }
 
@@ -81,7 +103,7 @@ int snapshot_fits(struct snapshot *s, const struct definition *now, struct err *
 	for (size_t i = 0; r == 0 && i < now->n_disks; i++)
 		if (!definition_disk(then, now->disks[i].name))
 			r = differs_disk(err, now->disks[i].name, "was not there");
-	return r;
+	return r == 0 && s->memory ? nics_fit(then, now, err) : r;
 }
 
 static int look(struct restore *r)

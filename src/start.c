@@ -46,14 +46,37 @@ static int hand_over_disks(struct start *s)
 	return r;
 }
 
-/* The disks are known to the machine before the VMM can use them. */
+/* Under m->lock: their cables are pulled out when it has gone. */
+static int hand_over_nics(struct start *s)
+{
+	int r = 0;
+
+	while (r == 0 && s->n_nics_given < s->n_nics) {
+		r = vmm_nic_set(s->vmm, &s->nics[s->n_nics_given]);
+		if (r == 0)
+			s->n_nics_given++;
+	}
+	return r;
+}
+
+/* Under m->lock: one that is gone by now does not hear of what it has. */
+static int hand_over_devices(struct start *s)
+{
+	int r = hand_over_disks(s);
+
+	if (r == 0 && !s->vmm->gone)
+		r = hand_over_nics(s);
+	return r;
+}
+
+/* Disks and cards are known to the machine before the VMM can use them. */
 static int hand_over(struct start *s)
 {
 	struct vmm *vmm = s->vmm;
 	int r;
 
 	pthread_mutex_lock(&s->m->lock);
-	r = hand_over_disks(s);
+	r = hand_over_devices(s);
 	vmm->cpus = (unsigned)s->def->values.cpus;
 	vmm->memory_bytes = s->def->values.memory;
 	strcpy(vmm->tty, s->tty);

@@ -6,6 +6,7 @@
  * and the machine goes from one state to the other (start.c).
  */
 #include "disk.h"
+#include "nic_int.h"
 #include "resume.h"
 #include "save.h"
 #include "vmm.h"
@@ -20,6 +21,9 @@ struct start {
 	int kvm, console, pty;
 	int kernel, initrd; /* -1 where it goes on and they cannot be opened: it cannot be reset */
 	struct disk_opened *disks[VMM_DISKS_MAX]; /* as in def; NULL: no medium */
+	struct nic_plug nics[VMM_NICS_MAX];	  /* as in def */
+	unsigned n_nics;			  /* that are plugged in */
+	unsigned n_nics_given;			  /* of these, how many are the VMM's */
 	char tty[64];
 	struct vmm *vmm;
 };

@@ -88,6 +88,20 @@ static int open_console(struct start *s)
 	return s->pty < 0 ? err_set(s->err, s->pty, "no pty: %s", strerror(-s->pty)) : 0;
 }
 
+static int plug_nics(struct start *s)
+{
+	const struct definition *def = s->def;
+	int r = def->n_nics ? nics_await_released(s->m, s->cancel, s->err) : 0;
+
+	for (size_t i = 0; r == 0 && i < def->n_nics; i++) {
+		r = nic_plug_in(s->m, &def->nics[i], (unsigned)def->values.cpus, &s->nics[i],
+				s->cancel, s->err);
+		if (r == 0)
+			s->n_nics++;
+	}
+	return r;
+}
+
 int start_open(struct start *s)
 {
 	_cleanup_rights_ struct rights rights = {0};
@@ -103,7 +117,9 @@ int start_open(struct start *s)
 	r = s->resume ? open_boot_if_there(s, &rights) : open_boot(s, &rights);
 	if (r == 0)
 		r = open_disks(s, &rights);
-	return r == 0 ? open_console(s) : r;
+	if (r == 0)
+		r = open_console(s);
+	return r == 0 ? plug_nics(s) : r;
 }
 
 void start_close(struct start *s)
@@ -115,6 +131,11 @@ void start_close(struct start *s)
 			close(take_fd(fds[i]));
 	for (size_t i = 0; i < nitems(s->disks); i++)
 		disk_opened_free(s->disks[i]);
+	for (unsigned i = 0; i < s->n_nics; i++) {
+		nic_close_fds(&s->nics[i]);
+		if (i >= s->n_nics_given)
+			nic_pull(s->m, &s->nics[i]);
+	}
 	definition_put(s->def);
 	vmm_put(s->vmm);
 }

@@ -105,6 +105,18 @@ static int tell_disks(struct start *s)
 	return r;
 }
 
+static int tell_nics(struct start *s)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < s->n_nics; i++) {
+		r = vmm_nic_tell(s->vmm, &s->def->nics[i], &s->nics[i], s->cancel, NULL, s->err);
+		if (r < 0)
+			err_prefix(s->err, "network card %s", s->nics[i].name);
+	}
+	return r;
+}
+
 static int tell_console(struct start *s)
 {
 	struct vmm_console con = {.log_limit_bytes = CONSOLE_ALONE_MAX};
@@ -137,7 +149,8 @@ static int tell_run(struct start *s)
 int start_tell(struct start *s)
 {
 	static int (*const steps[])(struct start * s) = {
-	    tell_config, tell_memory, tell_boot, tell_disks, tell_console, tell_load, tell_run,
+	    tell_config, tell_memory,  tell_boot, tell_disks,
+	    tell_nics,	 tell_console, tell_load, tell_run,
 	};
 	int r = 0;
 

@@ -378,10 +378,12 @@ static void set_times(struct machine *m, struct timespec when)
 {
 	for (int i = 0; i < ASPECT_MAX; i++)
 		if (i == ASPECT_DEFINITION || i == ASPECT_DISKS || i == ASPECT_DISK ||
-		    i == ASPECT_ACCESS || i >= ASPECT_KEY0)
+		    i == ASPECT_NICS || i == ASPECT_NIC || i == ASPECT_ACCESS || i >= ASPECT_KEY0)
 			m->changed[i] = when;
 	for (size_t i = 0; i < m->def->n_disks; i++)
 		m->disk_changed[i] = when;
+	for (size_t i = 0; i < m->def->n_nics; i++)
+		m->nic_changed[i] = when;
 }
 
 /* Whether a machine has this id already: who copies directories of the state by hand copies it. */

@@ -23,6 +23,7 @@
 
 struct vmm_call; /* under way */
 struct vmm_has_disk;
+struct vmm_has_nic;
 
 struct vmm {
 	atomic_uint refs;
@@ -38,6 +39,7 @@ struct vmm {
 
 	/* machine.lock: */
 	struct vmm_has_disk *disks; /* disk.h */
+	struct vmm_has_nic *nics;   /* nic_int.h */
 	int disk_error;		    /* of the last disk that failed: -errno */
 	struct timespec disk_heard; /* when a failing disk was last told of */
 	bool io_error;		    /* paused because of it */
@@ -93,7 +95,7 @@ gid_t vmm_gid(const struct machine_access *access);
 
 /* Takes over what an earlier daemon left running, of all machines. */
 void vmm_recover_all(struct model *model);
-/* Notes its disks and the tty for a later daemon. Not under machine.lock. */
+/* Notes its disks, network cards and the tty for a later daemon. Not under machine.lock. */
 void vmm_note(struct vmm *vmm);
 /* Hands the slave of the pty to the owner. */
 void vmm_own_tty(struct vmm *vmm, const struct machine_access *access);
@@ -162,6 +164,7 @@ void vmm_heard_status(struct vmm *vmm, const struct vmm_status *status);
 void vmm_heard_done(struct vmm *vmm, enum vmm_msg_type type);
 void vmm_heard_console(struct vmm *vmm);
 void vmm_heard_disk(struct vmm *vmm, const struct vmm_disk_event *event);
+void vmm_heard_nic(struct vmm *vmm, const struct vmm_nic_event *event);
 /* It has that disk no longer; @note, in words or NULL, why. Any thread, not under machine.lock. */
 void vmm_disk_gone(struct vmm *vmm, const char *name, const char *note);
 void vmm_heard_exit(struct vmm *vmm, const char *how);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "disk.h"
+#include "nic_int.h"
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "util/log.h"
@@ -52,6 +53,7 @@ void vmm_note(struct vmm *vmm)
 	pthread_mutex_lock(&vmm->m->lock);
 	strbuf_printf(&sb, "tty %s\n", vmm->tty);
 	vmm_disks_note(vmm, &sb);
+	vmm_nics_note(vmm, &sb);
 	pthread_mutex_unlock(&vmm->m->lock);
 	if (fd < 0 || sb.failed || file_write_all(fd, sb.data, sb.len) < 0 ||
 	    renameat(vmm->run_dir, "note.new", vmm->run_dir, "note") < 0)
@@ -66,7 +68,7 @@ static void read_note(struct vmm *vmm)
 	if (file_read(vmm->run_dir, "note", NOTE_MAX, &text, NULL) < 0)
 		return;
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-		if (sscanf(line, "tty %63s", vmm->tty) != 1)
+		if (sscanf(line, "tty %63s", vmm->tty) != 1 && !vmm_nics_read(vmm, line))
 			vmm_disks_read(vmm, line);
 }
 
@@ -200,6 +202,7 @@ static void recover(struct machine *m)
 		return; /* else its end is heard */
 	}
 	disks_recover(vmm);
+	nics_recover(vmm);
 	if (rundir_saving(m)) {
 		rundir_note_saving(m, false);
 		vmm_post(vmm, VMM_RESUME, NULL, 0, NULL, 0);

@@ -13,6 +13,7 @@
 
 #include "console.h"
 #include "disk.h"
+#include "nic_int.h"
 #include "layer.h"
 #include "stats.h"
 #include "util/cleanup.h"
@@ -355,6 +356,15 @@ void vmm_heard_disk(struct vmm *vmm, const struct vmm_disk_event *event)
 		vmm_disk_gone(vmm, e.name, e.text);
 }
 
+/* A name that is not known here means nothing. */
+void vmm_heard_nic(struct vmm *vmm, const struct vmm_nic_event *event)
+{
+	struct vmm_nic_event e = *event;
+
+	e.name[sizeof(e.name) - 1] = e.text[sizeof(e.text) - 1] = '\0';
+	vmm_nic_gone(vmm, e.name, e.text);
+}
+
 /* --- its end ------------------------------------------------------------------------------------
  */
 
@@ -430,6 +440,9 @@ void vmm_heard_exit(struct vmm *vmm, const char *how)
 	for (struct vmm_has_disk *d = vmm->disks; d; d = d->next)
 		disk_size_keep(m, d->name, d->bytes);
 	vmm->gone = true;
+	for (struct vmm_has_nic *n = vmm->nics; n; n = n->next)
+		machine_touch(m, ASPECT_NIC, n->plug.name);
+	nic_release(m, take_ptr(vmm->nics));
 	snprintf(vmm->how, sizeof(vmm->how), "%s", how);
 	if (m->vmm != vmm || !vmm->ready) {
 		/* who starts it finds out, and cleans up */

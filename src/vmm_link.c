@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "disk.h"
+#include "nic_int.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "util/msg.h"
@@ -53,6 +54,7 @@ void vmm_put(struct vmm *vmm)
 	pthread_mutex_destroy(&vmm->lock);
 	pthread_mutex_destroy(&vmm->note_lock);
 	vmm_disks_free(vmm);
+	vmm_nics_free(vmm);
 	machine_put(vmm->m);
 	free(vmm);
 }
@@ -262,6 +264,7 @@ static void take_packet(struct vmm *vmm, const struct vmm_msg_hdr *hdr, const ch
 {
 	struct vmm_disk_event disk;
 	struct vmm_status status;
+	struct vmm_nic_event nic;
 
 	switch (hdr->type) {
 	case VMM_REPLY:
@@ -281,6 +284,12 @@ static void take_packet(struct vmm *vmm, const struct vmm_msg_hdr *hdr, const ch
 			break;
 		memcpy(&disk, body, sizeof(disk));
 		vmm_heard_disk(vmm, &disk);
+		break;
+	case VMM_EV_NIC:
+		if (hdr->len < sizeof(nic))
+			break;
+		memcpy(&nic, body, sizeof(nic));
+		vmm_heard_nic(vmm, &nic);
 		break;
 	default:
 		log_debug("VMM %d: a packet of type %u", vmm->pid, hdr->type);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: ISC
-/* Machines with autostart = true, started one after the other when the daemon starts. */
+/* Networks and machines with autostart = true, started one after the other with the daemon. */
 #define LOG_MODULE "autostart"
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "model_int.h"
+#include "networks.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
@@ -23,6 +24,7 @@ static void *autostart_thread(void *arg)
 	struct machine *next;
 
 	pthread_setname_np(pthread_self(), "autostart");
+	networks_autostart(model->networks);
 	while (!cancel_requested(&model->stopping) && (next = model_machine_next(model, &cursor))) {
 		_cleanup_machine_ struct machine *m = next;
 		struct err err = ERR_INIT;

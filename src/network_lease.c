@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: ISC
+/*
+ * Who has which address. A card of a machine is given one when it is first plugged in, and has
+ * it for ever (STATE/networks/NAME/leases): it is what the filter lets it use, what DHCP gives it
+ * and what its name resolves to. The last quarter of a subnet is for those whom we do not know.
+ */
+#define LOG_MODULE "network"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "network_int.h"
+#include "util/cleanup.h"
+#include "util/file.h"
+#include "util/log.h"
+#include "util/size.h"
+
+#define LEASES_BYTES (4u << 20)
+#define LEASES_MAX   65536
+
+/* --- addresses that are held -------------------------------------------------------------------
+ */
+
+static uint32_t size_of(const struct subnet *s)
+{
+	return 1u << (32 - s->prefix);
+}
+
+/* How many of the first addresses are for machines: a small subnet is theirs alone. */
+static uint32_t held_part(const struct subnet *s)
+{
+	uint32_t size = size_of(s);
+
+	return size >= 16 ? size / 4 * 3 : size - 1;
+}
+
+bool lease_range(const struct subnet *s, uint8_t first[4], uint8_t last[4])
+{
+	if (s->family != AF_INET || size_of(s) < 16)
+		return false;
+	addr_add(s->net, held_part(s), first);
+	addr_add(s->net, size_of(s) - 2, last);
+	/* the host's own address cuts the range */
+	if (memcmp(s->host, first, 4) >= 0 && memcmp(s->host, last, 4) <= 0)
+		addr_add(s->host, memcmp(s->host, last, 4) == 0 ? -1u : 1,
+			 memcmp(s->host, last, 4) == 0 ? last : first);
+	return memcmp(first, last, 4) <= 0;
+}
+
+static struct held_address *find_held(struct network *network, const char *id, const char *nic)
+{
+	for (size_t i = 0; i < network->n_held; i++)
+		if (strcmp(network->held[i].id, id) == 0 && strcmp(network->held[i].nic, nic) == 0)
+			return &network->held[i];
+	return NULL;
+}
+
+/* Under the lock: an address of the part for machines that nobody holds. */
+static bool choose(struct network *network, const struct subnet *s, uint8_t addr[4])
+{
+	uint32_t n = held_part(s), base;
+	_cleanup_free_ uint8_t *taken = calloc(n / 8 + 1, 1);
+
+	if (!taken)
+		return false;
+	memcpy(&base, s->net, 4);
+	for (size_t i = 0; i < network->n_held; i++) {
+		uint32_t a;
+
+		memcpy(&a, network->held[i].addr, 4);
+		a = ntohl(a) - ntohl(base);
+		if (a < n)
+			taken[a / 8] |= (uint8_t)(1u << a % 8);
+	}
+	for (uint32_t i = 1; i < n; i++) {
+		addr_add(s->net, i, addr);
+		if (!(taken[i / 8] & (1u << i % 8)) && memcmp(addr, s->host, 4) != 0)
+			return true;
+	}
+	return false;
+}
+
+static bool machine_exists(struct model *model, const char *id)
+{
+	uint64_t cursor = 0;
+	struct machine *next;
+
+	while ((next = model_machine_next(model, &cursor))) {
+		_cleanup_machine_ struct machine *m = next;
+
+		if (strcmp(m->id, id) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Those of machines that are no more. Not under the lock. */
+static void forget_gone(struct network *network)
+{
+	for (size_t i = 0;; i++) {
+		char id[ID_TEXT];
+
+		pthread_mutex_lock(&network->lock);
+		if (i >= network->n_held) {
+			pthread_mutex_unlock(&network->lock);
+			return;
+		}
+		strcpy(id, network->held[i].id);
+		pthread_mutex_unlock(&network->lock);
+		if (machine_exists(network->model, id))
+			continue;
+		LOCK_SCOPE(&network->lock);
+		network->held[i--] = network->held[--network->n_held];
+	}
+}
+
+static int store(struct network *network, struct err *err)
+{
+	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
+	char text[INET_ADDRSTRLEN];
+
+	pthread_mutex_lock(&network->lock);
+	for (size_t i = 0; i < network->n_held; i++) {
+		const struct held_address *h = &network->held[i];
+
+		inet_ntop(AF_INET, h->addr, text, sizeof(text));
+		strbuf_printf(&sb, "%s %s %s\n", h->id, h->nic, text);
+	}
+	pthread_mutex_unlock(&network->lock);
+	return network_store_text(network, "leases", &sb, err);
+}
+
+/* Under the lock: one more, or another address of the same card. */
+static int put_held(struct network *network, const char *id, const char *nic, const uint8_t addr[4])
+{
+	struct held_address *h = find_held(network, id, nic), *more;
+
+	if (!h) {
+		more = realloc(network->held, (network->n_held + 1) * sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		network->held = more;
+		h = &more[network->n_held++];
+		snprintf(h->id, sizeof(h->id), "%s", id);
+		snprintf(h->nic, sizeof(h->nic), "%s", nic);
+	}
+	memcpy(h->addr, addr, 4);
+	return 0;
+}
+
+/* 1: it has one. 0: it was given one. */
+static int hold(struct network *network, const struct subnet *s, struct machine *m, const char *nic,
+		uint8_t addr[4])
+{
+	struct held_address *h;
+
+	LOCK_SCOPE(&network->lock);
+	h = find_held(network, m->id, nic);
+	if (h && subnet_holds(s, h->addr) && memcmp(h->addr, s->host, 4) != 0) {
+		memcpy(addr, h->addr, 4);
+		return 1;
+	}
+	return choose(network, s, addr) ? put_held(network, m->id, nic, addr) : -EADDRNOTAVAIL;
+}
+
+int lease_hold(struct network *network, struct machine *m, const char *nic, uint8_t addr[4],
+	       struct err *err)
+{
+	_cleanup_values_ struct network_values *values = network_values(network);
+	struct subnet s;
+	int r;
+
+	memset(addr, 0, 4);
+	if (!values)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (!network_has_bridge(values) || !*values->subnet || !network_has_dnsmasq(values) ||
+	    subnet_parse(values->subnet, AF_INET, &s, NULL) < 0)
+		return 0;
+	r = hold(network, &s, m, nic, addr);
+	if (r == -EADDRNOTAVAIL) {
+		forget_gone(network);
+		r = hold(network, &s, m, nic, addr);
+	}
+	if (r == -EADDRNOTAVAIL)
+		return err_set(err, r, "no address of %s is free", values->subnet);
+	if (r < 0)
+		return err_set(err, r, "%s", strerror(-r));
+	return r == 0 ? store(network, err) : 0;
+}
+
+int leases_parse_held(struct network *network, char *text)
+{
+	for (char *line = text, *next; line && *line; line = next) {
+		char id[ID_TEXT], nic[DISK_NAME_MAX + 1], addr[INET_ADDRSTRLEN];
+		uint8_t bytes[4];
+		int r;
+
+		next = strchr(line, '\n');
+		if (!next)
+			return -EINVAL;
+		*next++ = '\0';
+		if (sscanf(line, "%36s %31s %15s", id, nic, addr) != 3 ||
+		    inet_pton(AF_INET, addr, bytes) != 1)
+			return -EINVAL;
+		r = put_held(network, id, nic, bytes);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* --- what dnsmasq gave -------------------------------------------------------------------------
+ */
+
+/* "EXPIRES MAC ADDRESS NAME CLIENT", or "EXPIRES IAID ADDRESS6 NAME DUID". */
+static bool parse_lease(const char *line, struct network_lease *lease)
+{
+	char mac[32], addr[INET6_ADDRSTRLEN], name[64];
+	long long expires;
+
+	memset(lease, 0, sizeof(*lease));
+	if (sscanf(line, "%lld %31s %45s %63s", &expires, mac, addr, name) != 4)
+		return false;
+	lease->expires = expires;
+	lease->family = strchr(addr, ':') ? AF_INET6 : AF_INET;
+	if (inet_pton(lease->family, addr, lease->addr) != 1)
+		return false;
+	if (lease->family == AF_INET && nic_mac_parse(mac, lease->mac, NULL) < 0)
+		memset(lease->mac, 0, sizeof(lease->mac));
+	/* the name is the guest's own word */
+	if (strcmp(name, "*") != 0 && machine_name_check(name, NULL) == 0)
+		strcpy(lease->name, name);
+	return true;
+}
+
+static int parse_leases(char *text, struct network_lease **list, size_t *n)
+{
+	size_t room = 0;
+
+	for (char *line = text, *next; line && *line && *n < LEASES_MAX; line = next) {
+		next = strchr(line, '\n');
+		if (!next)
+			break; /* it is being written: we hear of the rest */
+		*next++ = '\0';
+		if (*n == room) {
+			struct network_lease *more;
+
+			room = room ? 2 * room : 16;
+			more = realloc(*list, room * sizeof(*more));
+			if (!more)
+				return -ENOMEM;
+			*list = more;
+		}
+		*n += parse_lease(line, &(*list)[*n]);
+	}
+	return 0;
+}
+
+static bool leased(const struct network_port *port, const struct network_lease *leases, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (leases[i].family == AF_INET && memcmp(leases[i].addr, port->addr, 4) == 0 &&
+		    memcmp(leases[i].mac, port->mac, 6) == 0)
+			return true;
+	return false;
+}
+
+/* Notes what is known of ports now; @told[i]: the i'th changed, with a reference. */
+static size_t note_known(struct network *network, struct network_port *told, size_t room)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < network->n_ports; i++) {
+		struct network_port *port = &network->ports[i];
+		bool known = leased(port, network->leases, network->n_leases);
+
+		if (known == port->known || n == room)
+			continue;
+		port->known = known;
+		told[n] = *port;
+		machine_get(told[n++].m);
+	}
+	return n;
+}
+
+static void tell_address(struct machine *m, const char *nic)
+{
+	LOCK_SCOPE(&m->lock);
+	machine_touch(m, ASPECT_NIC_ADDRESS, nic);
+}
+
+void leases_read(struct network *network)
+{
+	_cleanup_free_ struct network_port *told = NULL;
+	struct network_lease *list = NULL;
+	_cleanup_free_ char *text = NULL;
+	_cleanup_close_ int dir = network_run_dir(network, false);
+	size_t n = 0, n_told = 0;
+	int r = dir < 0 ? dir : file_read(dir, "dhcp.leases", LEASES_BYTES, &text, NULL);
+
+	if (r == 0)
+		r = parse_leases(text, &list, &n);
+	if (r < 0 && r != -ENOENT)
+		log_warn("network %s: leases: %s", network->name, strerror(-r));
+	pthread_mutex_lock(&network->lock);
+	told = calloc(network->n_ports + 1, sizeof(*told));
+	if (n != network->n_leases ||
+	    (n && memcmp(list, network->leases, n * sizeof(*list)) != 0)) {
+		struct network_lease *old = network->leases;
+
+		network->leases = list;
+		network->n_leases = n;
+		list = old;
+		network_touch(network, NETWORK_LEASES);
+	}
+	if (told)
+		n_told = note_known(network, told, network->n_ports);
+	pthread_mutex_unlock(&network->lock);
+	free(list);
+	for (size_t i = 0; i < n_told; i++) {
+		tell_address(told[i].m, told[i].nic);
+		machine_put(told[i].m);
+	}
+}
+
+/* --- shown --------------------------------------------------------------------------------------
+ */
+
+/* A copy of all, to look at machines without the lock. */
+struct view {
+	struct network_port *ports;
+	struct network_lease *leases;
+	size_t n_ports, n_leases;
+	bool dhcp;
+	char domain[256];
+};
+
+static void view_free(struct view *v)
+{
+	for (size_t i = 0; i < v->n_ports; i++)
+		machine_put(v->ports[i].m);
+	free(v->ports);
+	free(v->leases);
+}
+
+static bool view_take(struct network *network, struct view *v)
+{
+	memset(v, 0, sizeof(*v));
+	LOCK_SCOPE(&network->lock);
+	v->ports = calloc(network->n_ports + 1, sizeof(*v->ports));
+	v->leases = calloc(network->n_leases + 1, sizeof(*v->leases));
+	if (!v->ports || !v->leases)
+		return false;
+	for (; v->n_ports < network->n_ports; v->n_ports++) {
+		v->ports[v->n_ports] = network->ports[v->n_ports];
+		machine_get(v->ports[v->n_ports].m);
+	}
+	v->n_leases = network->n_leases;
+	if (v->n_leases)
+		memcpy(v->leases, network->leases, v->n_leases * sizeof(*v->leases));
+	v->dhcp = network->values->dhcp;
+	snprintf(v->domain, sizeof(v->domain), "%s", network->values->domain);
+	return true;
+}
+
+static bool has_address(const struct network_port *port)
+{
+	static const uint8_t none[4];
+
+	return memcmp(port->addr, none, 4) != 0;
+}
+
+static const struct network_port *port_of(const struct view *v, const struct network_lease *lease)
+{
+	for (size_t i = 0; lease->family == AF_INET && i < v->n_ports; i++)
+		if (memcmp(v->ports[i].mac, lease->mac, 6) == 0)
+			return &v->ports[i];
+	return NULL;
+}
+
+static void show_lease(const struct network_lease *lease, const struct network_port *port,
+		       struct strbuf *sb)
+{
+	char addr[INET6_ADDRSTRLEN], mac[NIC_MAC_TEXT], name[MACHINE_NAME_MAX + 1];
+	static const uint8_t none[6];
+
+	inet_ntop(lease->family, lease->addr, addr, sizeof(addr));
+	strbuf_puts(sb, addr);
+	if (memcmp(lease->mac, none, 6) != 0) {
+		nic_mac_show(lease->mac, mac);
+		strbuf_printf(sb, " mac=%s", mac);
+	}
+	if (port) {
+		machine_name(port->m, name);
+		strbuf_printf(sb, " machine=%s nic=%s", name, port->nic);
+	} else if (*lease->name) {
+		strbuf_printf(sb, " name=%s", lease->name);
+	}
+	if (lease->expires)
+		strbuf_printf(sb, " expires=%lld", (long long)lease->expires);
+	strbuf_putc(sb, '\n');
+}
+
+void network_leases_show(struct network *network, struct strbuf *sb)
+{
+	struct view v;
+
+	if (view_take(network, &v)) {
+		for (size_t i = 0; i < v.n_leases; i++)
+			show_lease(&v.leases[i], port_of(&v, &v.leases[i]), sb);
+		for (size_t i = 0; !v.dhcp && i < v.n_ports; i++) {
+			struct network_lease lease = {.family = AF_INET};
+
+			memcpy(lease.addr, v.ports[i].addr, 4);
+			memcpy(lease.mac, v.ports[i].mac, 6);
+			if (has_address(&v.ports[i]))
+				show_lease(&lease, &v.ports[i], sb);
+		}
+	}
+	view_free(&v);
+}
+
+void network_hosts_show(struct network *network, struct strbuf *sb)
+{
+	struct view v;
+
+	if (view_take(network, &v))
+		for (size_t i = 0; i < v.n_ports; i++) {
+			char addr[INET_ADDRSTRLEN], name[MACHINE_NAME_MAX + 1];
+
+			if (!has_address(&v.ports[i]))
+				continue;
+			inet_ntop(AF_INET, v.ports[i].addr, addr, sizeof(addr));
+			machine_name(v.ports[i].m, name);
+			strbuf_printf(sb, "%s %s", addr, name);
+			if (*v.domain)
+				strbuf_printf(sb, " %s.%s", name, v.domain);
+			strbuf_putc(sb, '\n');
+		}
+	view_free(&v);
+}
+
+void network_nic_address_show(struct network *network, struct machine *m, const char *nic,
+			      struct strbuf *sb)
+{
+	char addr[INET_ADDRSTRLEN];
+
+	LOCK_SCOPE(&network->lock);
+	for (size_t i = 0; i < network->n_ports; i++) {
+		const struct network_port *port = &network->ports[i];
+
+		if (port->m != m || strcmp(port->nic, nic) != 0 || !has_address(port) ||
+		    (network->values->dhcp && !port->known))
+			continue;
+		inet_ntop(AF_INET, port->addr, addr, sizeof(addr));
+		strbuf_puts(sb, addr);
+		return;
+	}
+}

@@ -12,7 +12,7 @@
  * They are the machine's own: they go with it, unless something else (a clone's disk) is over
  * them by then; in that case when that has gone.
  */
-#include "archive_format.h"
+#include "archive.h"
 #include "model_int.h"
 
 #define ARCHIVE_FILE_MAX (ID_TEXT + DISK_NAME_MAX + 16)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: ISC
 /*
- * Archives are read as they come, in whatever pieces: archive_format.h says what is where.
+ * Archives are read as they come, in whatever pieces: archive.h says what is where.
  *
  * `stage_*` eat the file's bytes: header, start of the frame, body, trailer. The body's go through
  * zstd into a buffer that is handed on each time; there `take_*` collect first a record's header,
@@ -16,7 +16,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-#include "archive_format.h"
+#include "archive.h"
 #include "util/cleanup.h"
 
 #define OUT_BYTES  (256u << 10)
@@ -35,7 +35,7 @@ struct record_header {
 	char name[ARCHIVE_NAME_BYTES];
 };
 
-_Static_assert(sizeof(struct record_header) == ARCHIVE_RECORD_BYTES, "as archive_format.h says");
+_Static_assert(sizeof(struct record_header) == ARCHIVE_RECORD_BYTES, "as archive.h says");
 
 struct archive_in {
 	archive_record_fn *record;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: ISC
-/* Archives are written: archive_format.h says what is where. By a few threads where zstd has them.
+/* Archives are written: archive.h says what is where. By a few threads where zstd has them.
  */
 #include <endian.h>
 #include <errno.h>
@@ -8,7 +8,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-#include "archive_format.h"
+#include "archive.h"
 #include "util/cleanup.h"
 #include "util/file.h"
 
@@ -88,7 +88,7 @@ static int put_header(struct archive_out *out, struct err *err)
 		uint32_t version, bytes, zero[3], crc;
 	} h = {.version = htole32(ARCHIVE_VERSION), .bytes = htole32(ARCHIVE_HEADER_BYTES)};
 
-	_Static_assert(sizeof(h) == ARCHIVE_HEADER_BYTES, "as archive_format.h says");
+	_Static_assert(sizeof(h) == ARCHIVE_HEADER_BYTES, "as archive.h says");
 	memcpy(h.magic, ARCHIVE_MAGIC, sizeof(h.magic));
 	h.crc = htole32((uint32_t)crc32(0, (void *)&h, sizeof(h) - sizeof(h.crc)));
 	return put_plain(out, &h, sizeof(h), err);
@@ -126,7 +126,7 @@ static int put_record(struct archive_out *out, const struct archive_record *reco
 	       .crc = htole32((uint32_t)crc32_z(0, data, record->bytes))};
 	int r;
 
-	_Static_assert(sizeof(h) == ARCHIVE_RECORD_BYTES, "as archive_format.h says");
+	_Static_assert(sizeof(h) == ARCHIVE_RECORD_BYTES, "as archive.h says");
 	memcpy(h.name, record->name, strnlen(record->name, sizeof(h.name) - 1));
 	h.crc_header = htole32((uint32_t)crc32(0, (void *)&h, sizeof(h)));
 	r = put_body(out, &h, sizeof(h), err);
@@ -156,8 +156,8 @@ int archive_out_end(struct archive_out *out, struct err *err)
 	const struct archive_record record = {.kind = ARCHIVE_END, .bytes = sizeof(end)};
 	int r;
 
-	_Static_assert(sizeof(end) == ARCHIVE_END_BYTES, "as archive_format.h says");
-	_Static_assert(sizeof(trailer) == ARCHIVE_TRAILER_BYTES, "as archive_format.h says");
+	_Static_assert(sizeof(end) == ARCHIVE_END_BYTES, "as archive.h says");
+	_Static_assert(sizeof(trailer) == ARCHIVE_TRAILER_BYTES, "as archive.h says");
 	r = put_record(out, &record, &end, err);
 	if (r == 0)
 		r = put_packed(out, NULL, 0, ZSTD_e_end, err);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "archive_images.h"
 #include "command.h"
 #include "pool_int.h"
 #include "pools.h"
@@ -229,6 +230,7 @@ static int open_parts(struct model *model, struct err *err)
 		snapshots_load_all(model);
 		saved_load_all(model);
 		layers_sweep(model);
+		archive_images_sweep(model, true);
 	}
 	if (r == 0)
 		r = pools_open(&model->pools, model, err);
@@ -483,6 +485,7 @@ int model_machine_undefine(struct model *model, struct machine *m, struct err *e
 	machine_layers_drop(m);
 	rundir_clear(m, true);
 	store_sweep(m);
+	archive_images_sweep(model, false);
 	machine_put(m);
 	return 0;
 }

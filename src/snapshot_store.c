@@ -346,6 +346,16 @@ static void keep(struct machine *m, struct layer_set *layers, struct memory_map 
 	free(memory);
 }
 
+/* What a daemon left that was killed while it made one. */
+static void remove_half_archive(const struct snapshot *s, int dir)
+{
+	char hidden[HIDDEN_MAX];
+
+	hidden_name(hidden, "archive", s);
+	if (unlinkat(dir, hidden, 0) == 0)
+		log_info("removed the half-written archive of snapshot %s", s->name);
+}
+
 static int load_one(struct machine *m, int parent, const char *name, struct err *err)
 {
 	_cleanup_close_ int dir = open_sub(parent, name);
@@ -359,6 +369,8 @@ static int load_one(struct machine *m, int parent, const char *name, struct err 
 		return err_set(err, dir < 0 ? dir : -ENOMEM, "%s",
 			       strerror(dir < 0 ? -dir : ENOMEM));
 	r = read_meta(s, dir, err);
+	if (r == 0)
+		remove_half_archive(s, dir);
 	r_layers = read_layers(s, dir, r == 0 ? err : &ignored);
 	if (faccessat(dir, "memory", F_OK, AT_SYMLINK_NOFOLLOW) == 0 || s->was != MACHINE_STOPPED)
 		r_memory = read_memory(s, dir, r == 0 && r_layers == 0 ? err : &ignored);

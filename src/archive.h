@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
-#ifndef FV_ARCHIVE_FORMAT_H
-#define FV_ARCHIVE_FORMAT_H
+#ifndef FV_ARCHIVE_H
+#define FV_ARCHIVE_H
 /*
  * Archives: all of a snapshot in one file that is written and read in order, so that it goes
  * through a pipe. Numbers are little-endian; CRC-32 is zlib's.
@@ -112,7 +112,7 @@ int archive_in_put(struct archive_in *in, const void *data, size_t len, struct e
 int archive_in_end(struct archive_in *in, struct err *err);
 void archive_in_free(struct archive_in *in);
 
-/* --- archive_text.c -- */
+/* --- archive_meta.c -- */
 
 struct archive_disk {
 	char name[DISK_NAME_MAX + 1];

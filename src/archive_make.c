@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "archive_format.h"
+#include "archive.h"
 #include "command.h"
 #include "disk.h"
 #include "pool_int.h"

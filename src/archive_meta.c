@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "archive_format.h"
+#include "archive.h"
 #include "util/cleanup.h"
 
 #define META_VERSION 1

@@ -300,7 +300,7 @@ void answer_err(struct call *c, int r)
 	answer_end(c, r);
 }
 
-void answer_attr(struct call *c, struct node *n)
+static void give_attr(struct call *c, struct node *n, double valid_s)
 {
 	struct stat st;
 	int r = node_stat(n, &st);
@@ -310,8 +310,18 @@ void answer_attr(struct call *c, struct node *n)
 		return;
 	}
 	if (settle(c))
-		fuse_reply_attr(c->req, &st, node_attr_told(n) ? ATTR_CACHED_S : 0);
+		fuse_reply_attr(c->req, &st, valid_s);
 	answer_end(c, 0);
+}
+
+void answer_attr(struct call *c, struct node *n)
+{
+	give_attr(c, n, node_attr_told(n) ? ATTR_CACHED_S : 0);
+}
+
+void answer_set_attr(struct call *c, struct node *n)
+{
+	give_attr(c, n, 0);
 }
 
 /* Takes back what the kernel was to have, as it did not want it any more. */

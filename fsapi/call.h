@@ -67,6 +67,11 @@ int call_may(const struct call *c, struct node *n, int mask);
 
 void answer_err(struct call *c, int r); /* 0 or -errno */
 void answer_attr(struct call *c, struct node *n);
+/*
+ * The same of a setattr. The kernel takes what it is given here even when it was told meanwhile
+ * to forget what it has (of a getattr it does not): so it is not to keep it.
+ */
+void answer_set_attr(struct call *c, struct node *n);
 /* Gives the node (a reference, consumed) to the kernel. */
 void answer_entry(struct call *c, struct node *n);
 /* Gives the handle to the kernel, or drops it. */

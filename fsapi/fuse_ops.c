@@ -71,7 +71,7 @@ static void run_setattr(struct call *c)
 	if (r < 0)
 		answer_err(c, r);
 	else
-		answer_attr(c, c->node);
+		answer_set_attr(c, c->node);
 }
 
 /* Truncation is what open(O_TRUNC) means, too: writers begin anew, the value stays. */
@@ -118,7 +118,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 	else if (c.flags)
 		call_defer(&c, run_setattr, WORK_SHORT);
 	else
-		answer_attr(&c, c.node); /* times are the model's */
+		answer_set_attr(&c, c.node); /* times are the model's */
 }
 
 static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)

@@ -7,7 +7,8 @@
 need_cmd python3
 start_daemon
 mkdir "$M/m"
-tail -n +1 -F "$MNT/events" >"$T/followed" 2>/dev/null &
+# (It looks ten times a second: who looks once does not see that the file became short and long again.)
+tail -s 0.1 -n +1 -F "$MNT/events" >"$T/followed" 2>/dev/null &
 follower=$!
 python3 - "$MNT" <<'END'
 import json, os, sys

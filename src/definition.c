@@ -422,13 +422,18 @@ int definition_complete(struct definition *def, const struct definition *old)
 
 static int check_nics(const struct definition *def, struct err *err)
 {
-	for (size_t i = 0; i < def->n_nics; i++)
+	for (size_t i = 0; i < def->n_nics; i++) {
+		const struct nic *n = &def->nics[i];
+
+		if (n->values.mtu && n->values.mtu < NIC_MTU_MIN)
+			return err_set(err, -ERANGE, "network card %s: an mtu is 0, or at least %d",
+				       n->name, NIC_MTU_MIN);
 		for (size_t k = 0; k < i; k++)
-			if (*def->nics[i].values.mac &&
-			    strcmp(def->nics[i].values.mac, def->nics[k].values.mac) == 0)
+			if (*n->values.mac && strcmp(n->values.mac, def->nics[k].values.mac) == 0)
 				return err_set(err, -EINVAL,
 					       "network cards %s and %s have the same address",
-					       def->nics[k].name, def->nics[i].name);
+					       def->nics[k].name, n->name);
+	}
 	return 0;
 }
 

@@ -4,11 +4,17 @@
 /*
  * Network cards of machines: what their definition says (nic_keys.c), the end of the cable that a
  * VMM gets (nic_plug.c), changes while it runs (nic_live.c), what is shown of them (nic.c).
+ *
+ * Clones have cards of their own: other addresses, other taps. But a clone that goes on from
+ * memory has a guest which goes on with the address that it knows, until it starts anew: to its
+ * network it is then a stranger (`filter` keeps what it sends from those with whom it would
+ * share the address), and it is not to be reached before it takes the address of its definition.
  */
 #include "definition.h"
 #include "network.h"
 
 #define NIC_MAC_TEXT 18 /* "52:54:00:12:34:56" with its NUL */
+#define NIC_MTU_MIN  68 /* RFC 791 */
 
 /* -EINVAL with words; also for addresses of groups and of nobody. */
 int nic_mac_parse(const char *text, uint8_t mac[6], struct err *err);
@@ -54,7 +60,10 @@ int machine_nic_key_store(struct machine *m, const char *nic, const struct confi
 			  const char *text, const struct caller *caller, struct err *err);
 /* Addresses of the guest, the IPv4 one first, a blank between; nothing: not known. */
 void machine_nic_address_show(struct machine *m, const char *nic, struct strbuf *sb);
-/* "connected", "disconnected" (its cable is out, or its network failed), "detached" */
+/*
+ * "connected", "disconnected" (its cable is out, or it has no network), "waiting" (the guest was
+ * asked to let go of it), "detached" (no VMM has it)
+ */
 int machine_nic_state_show(struct machine *m, const char *nic, struct strbuf *sb);
 /* Commands of one card (nics/NAME/ctl): capture on|off, attach, detach. */
 int machine_nic_command_run(struct machine *m, const char *nic, const char *line,

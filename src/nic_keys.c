@@ -41,9 +41,11 @@ int nic_mac_parse(const char *text, uint8_t mac[6], struct err *err)
 	unsigned b[6];
 	int end = 0;
 
-	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
+	/* sscanf(3) would take blanks and signs for digits */
+	if (text[strspn(text, "0123456789abcdefABCDEF:")] || strlen(text) != 17 ||
+	    sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
 		   &end) != 6 ||
-	    text[end] || strlen(text) != 17)
+	    text[end])
 		return err_set(err, -EINVAL, "'%.40s' is no address as 52:54:00:12:34:56", text);
 	for (unsigned i = 0; i < 6; i++)
 		mac[i] = (uint8_t)b[i];
@@ -91,7 +93,8 @@ const struct config_key nic_keys[] = {
      .type = KEY_TEXT,
      .max = MACHINE_NAME_MAX,
      .preset = "",
-     .help = "name of the network it is connected to; empty: to none",
+     .help = "name of the network it is connected to; empty: to none. A card that a guest has "
+	     "stays where it is until the next start; one that it has not is plugged in at once",
      .needs_restart = true,
      .refine = refine_network,
      OF(network)},

@@ -79,7 +79,8 @@ static int nics_fit(const struct definition *then, const struct definition *now,
 		const struct nic *nic = definition_nic(now, then->nics[i].name);
 
 		if (!nic || !nic_same_device(&then->nics[i], nic))
-			return differs_nic(err, then->nics[i].name, nic ? "is another" : "is missing");
+			return differs_nic(err, then->nics[i].name,
+					   nic ? "is another" : "is missing");
 	}
 	for (size_t i = 0; i < now->n_nics; i++)
 		if (!definition_nic(then, now->nics[i].name))

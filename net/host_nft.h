@@ -7,7 +7,7 @@
  * `bridge` against spoofing). Others' tables are never touched; an `accept` in ours is no more
  * than "nothing against it from here".
  */
-#include <net/if.h>
+#include <linux/if.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>

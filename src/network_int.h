@@ -29,7 +29,7 @@
  *   network.lock    values, state, ports, leases; then as model_int.h says (machine.lock is
  *                   never taken under it)
  */
-#include <net/if.h>
+#include <linux/if.h>
 #include <netinet/in.h>
 
 #include "access.h"

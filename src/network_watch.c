@@ -183,7 +183,7 @@ static void drain(int fd)
 
 static void run(struct networks *networks, struct pollfd *fds)
 {
-	bool rules = true, well = true;
+	bool rules = false, well = true;
 
 	while (!cancel_requested(&networks->model->stopping)) {
 		size_t n = dns_fds(networks, fds + FDS);
@@ -193,17 +193,19 @@ static void run(struct networks *networks, struct pollfd *fds)
 			close(fds[FDS + i].fd);
 		if (some > 0 && !cancel_requested(&networks->model->stopping))
 			poll(NULL, 0, QUIET_MS);
-		rules = some == 0 || (fds[FD_RULES].revents && fds[FD_RULES].fd >= 0);
 		drain(fds[FD_WAKE].fd);
 		drain(fds[FD_NOTES].fd);
-		for (size_t i = FD_LINKS; i <= FD_RULES; i++)
-			if (fds[i].fd >= 0)
-				host_watch_read(fds[i].fd);
+		if (fds[FD_LINKS].fd >= 0)
+			host_watch_read(fds[FD_LINKS].fd);
+		rules = some == 0 || rules;
+		if (fds[FD_RULES].fd >= 0)
+			rules = host_watch_read(fds[FD_RULES].fd) || rules;
 		if (cancel_requested(&networks->model->stopping))
 			break;
 		well = look(networks);
 		if (rules)
 			rules_restore(networks);
+		rules = false;
 	}
 }
 

@@ -8,7 +8,7 @@
 
 need_kvm
 need_cmd qemu-img cmp
-start_daemon
+start_daemon -o allow_other
 S=$M/m/snapshots
 MNT2=$T/mnt2 STATE2=$T/state2
 M2=$MNT2/machines
@@ -77,7 +77,7 @@ rmdir "$M/copy"
 [ "$(find "$STATE/images" -name '*.qcow2' | wc -l)" = 1 ] || fail "the clone's disk is gone"
 agrees "$M/child"
 do_ctl child kill
-stop_daemon && start_daemon
+stop_daemon && start_daemon -o allow_other
 do_ctl child start
 wait_state child running
 do_ctl child kill
@@ -106,6 +106,32 @@ refused '^EINVAL archive: .*no archive' "$T/noise"
 ! cp "$T/a" "$M/m/archive" 2>/dev/null || fail "a machine that runs took one"
 says '^EBUSY archive' "$M/m/error"
 rmdir "$M/bad"
+
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+	note "an ordinary user's: its files are his, and nobody else's"
+	as() { local id=$1; shift; setpriv --reuid="$id" --regid="$id" --clear-groups "$@"; }
+	chmod a+x "$T"
+	chmod a+r "$T/a"
+	chmod 1777 "$M"
+	as 1001 mkdir "$M/his"
+	chmod 666 "$M/his/archive"
+	! as 1002 cp "$T/a" "$M/his/archive" 2>/dev/null || fail "somebody else's was taken"
+	says '^EACCES archive' "$M/his/error"
+	as 1001 cp "$T/a" "$M/his/archive"
+	is "$(cat "$M/his/error")" ""
+	for f in "$STATE"/images/*; do is "$(stat -c %u:%a "$f")" 1001:600; done
+	! as 1002 cat "$(cat "$M/his/kernel")" 2>/dev/null >&2 || fail "others read his kernel"
+	! as 1001 ls "$STATE" 2>/dev/null >&2 || fail "the state can be listed"
+	! as 1001 ls "$STATE/images" 2>/dev/null >&2 || fail "the images can be listed"
+	! as 1001 ls "$STATE/machines" 2>/dev/null >&2 || fail "the machines of the state can be listed"
+	goes_on "$M/his" "$at"
+	do_ctl his kill
+	do_ctl his start
+	wait_console his '^begin'
+	do_ctl his kill
+	rmdir "$M/his"
+	no_images "$STATE"
+fi
 
 note "by a pipe over ssh, to another daemon"
 start_sshd

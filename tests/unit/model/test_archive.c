@@ -412,6 +412,42 @@ static void who_is_not_new_takes_none(void **state)
 	assert_int_equal(machine_archive_begin(m, &root_caller, &im, &err), -EBUSY);
 }
 
+/* A file of that name in the snapshot's directory. */
+static bool snapshot_has(struct fixture *f, const char *name)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/state/machines/from/snapshots/base/%s", f->root, name);
+	return access(path, F_OK) == 0;
+}
+
+static void one_that_is_ended_leaves_the_one_before(void **state)
+{
+	struct fixture *f = *state;
+	size_t len;
+	_cleanup_free_ char *bytes = still_archive(f, &len);
+	_cleanup_(machine_putp) struct machine *m = need_machine(f, "from");
+	_cleanup_(snapshot_putp) struct snapshot *s = need(m, "base");
+	struct err err = ERR_INIT;
+	struct cancel cancel;
+	char half[80], path[200];
+
+	snprintf(half, sizeof(half), ".archive-%s", s->id);
+	cancel_init(&cancel);
+	cancel_request(&cancel);
+	assert_int_equal(snapshot_archive(s, NULL, &cancel, &err), -ECANCELED);
+	cancel_destroy(&cancel);
+	assert_int_equal(snapshot_archive_size(s), len);
+	assert_false(snapshot_has(f, half));
+	snprintf(path, sizeof(path), "%s/state/machines/from/snapshots/base/%s", f->root, half);
+	close(open(path, O_WRONLY | O_CREAT, 0600));
+	snapshot_put(take_ptr(s));
+	machine_put(take_ptr(m));
+	reopen_model(f); /* as after a kill */
+	assert_false(snapshot_has(f, half));
+	assert_true(snapshot_has(f, "archive"));
+}
+
 /* What a daemon leaves that is killed goes when the next starts; what is a machine's stays. */
 static void left_overs_go(void **state)
 {
@@ -446,6 +482,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(memory_becomes_a_saved_state, setup, teardown),
 	    cmocka_unit_test_setup_teardown(what_does_not_agree_is_refused, setup, teardown),
 	    cmocka_unit_test_setup_teardown(who_is_not_new_takes_none, setup, teardown),
+	    cmocka_unit_test_setup_teardown(one_that_is_ended_leaves_the_one_before, setup,
+					    teardown),
 	    cmocka_unit_test_setup_teardown(left_overs_go, setup, teardown),
 	};
 

@@ -223,6 +223,17 @@ static int check_addresses(struct network *network, const struct network_forward
 	return 0;
 }
 
+/* passt listens with its user's rights; the host's rules are root's. */
+static int may_forward(struct network *network, const struct caller *caller, struct err *err)
+{
+	bool may = caller->uid == 0 || caller->uid == geteuid();
+
+	LOCK_SCOPE(&network->lock);
+	if (!may && network->values->mode == MODE_USER && caller->uid == network->access.uid)
+		return 0;
+	return may ? 0 : err_set(err, -EPERM, "only root sets what is forwarded");
+}
+
 static int store(struct network *network, const char *text, size_t len, const struct caller *caller,
 		 struct err *err)
 {
@@ -234,8 +245,9 @@ static int store(struct network *network, const char *text, size_t len, const st
 
 	if (r < 0)
 		return r;
-	if (caller->uid != 0 && caller->uid != geteuid())
-		return err_set(err, -EPERM, "only root sets what is forwarded");
+	r = may_forward(network, caller, err);
+	if (r < 0)
+		return r;
 	LOCK_SCOPE(&networks->edit);
 	r = network_alive(network) ? check_addresses(network, forwards, n, err)
 				   : err_set(err, -ENOENT, "the network is gone");

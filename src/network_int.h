@@ -301,12 +301,16 @@ void networks_watch_wake(struct networks *networks);
 
 /* Not under a lock: the port's tap has gone, or is to go. */
 void port_drop(struct network *network, const char *tap);
+/* The same of a process of passt that ended. */
+void port_drop_pid(struct network *network, pid_t pid);
+/* Under work: with a reference of its own to the machine. */
+int port_add(struct network *network, const struct network_port *port, struct err *err);
 
 /* --- network_user.c -----------------------------------------------------------------------------
  */
 
 int user_plug(struct network *network, struct machine *m, const struct nic *nic,
-	      struct nic_plug *plug, struct err *err);
+	      struct nic_plug *plug, struct cancel *cancel, struct err *err);
 
 /* model.c */
 enum network_news { NETWORK_NEWS_ADDED, NETWORK_NEWS_REMOVED, NETWORK_NEWS_RENAMED };

@@ -9,6 +9,7 @@
 #define LOG_MODULE "network"
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -43,13 +44,17 @@ static void drop_gone(struct network *network)
 		pthread_mutex_lock(&network->lock);
 		for (size_t i = 0; i < network->n_ports && !gone; i++) {
 			port = network->ports[i];
-			gone = *port.tap && host_link_find(port.tap, 0, &link) == -ENODEV;
+			gone = *port.tap ? host_link_find(port.tap, 0, &link) == -ENODEV
+					 : port.pid > 0 && kill(port.pid, 0) < 0 && errno == ESRCH;
 		}
 		pthread_mutex_unlock(&network->lock);
 		if (!gone)
 			return;
 		pthread_mutex_unlock(&network->work);
-		port_drop(network, port.tap);
+		if (*port.tap)
+			port_drop(network, port.tap);
+		else
+			port_drop_pid(network, port.pid);
 		pthread_mutex_lock(&network->work);
 	}
 }

@@ -83,7 +83,7 @@ static int must_be_new(struct network *network, struct machine *m, const char *n
 		       network->name, name);
 }
 
-static int add_port(struct network *network, const struct network_port *port, struct err *err)
+int port_add(struct network *network, const struct network_port *port, struct err *err)
 {
 	struct network_port *more;
 
@@ -100,12 +100,15 @@ static int add_port(struct network *network, const struct network_port *port, st
 
 /* Takes what is said of it; false: there is none. */
 static bool take_port(struct network *network, struct machine *m, const char *nic, const char *tap,
-		      struct network_port *port)
+		      pid_t pid, struct network_port *port)
 {
 	LOCK_SCOPE(&network->lock);
 	for (size_t i = 0; i < network->n_ports; i++) {
-		if (m ? network->ports[i].m != m || strcmp(network->ports[i].nic, nic) != 0
-		      : strcmp(network->ports[i].tap, tap) != 0)
+		const struct network_port *p = &network->ports[i];
+
+		if (m	  ? p->m != m || strcmp(p->nic, nic) != 0
+		    : tap ? strcmp(p->tap, tap) != 0
+			  : p->pid != pid)
 			continue;
 		*port = network->ports[i];
 		network->ports[i] = network->ports[--network->n_ports];
@@ -149,7 +152,16 @@ void port_drop(struct network *network, const char *tap)
 	struct network_port port;
 
 	LOCK_SCOPE(&network->work);
-	if (take_port(network, NULL, NULL, tap, &port))
+	if (take_port(network, NULL, NULL, tap, 0, &port))
+		forget_port(network, &port);
+}
+
+void port_drop_pid(struct network *network, pid_t pid)
+{
+	struct network_port port;
+
+	LOCK_SCOPE(&network->work);
+	if (take_port(network, NULL, NULL, NULL, pid, &port))
 		forget_port(network, &port);
 }
 
@@ -242,7 +254,7 @@ static int plug_tap(struct network *network, struct machine *m, const struct nic
 	if (r < 0)
 		return r;
 	strcpy(port.tap, plug->tap);
-	r = add_port(network, &port, err);
+	r = port_add(network, &port, err);
 	if (r < 0)
 		return r;
 	r = join(network, plug, values, &index, err);
@@ -252,7 +264,7 @@ static int plug_tap(struct network *network, struct machine *m, const struct nic
 		r = host_link_set(index, &up, err);
 	if (r == 0)
 		told_address(m, nic->name);
-	else if (take_port(network, m, nic->name, NULL, &dropped))
+	else if (take_port(network, m, nic->name, NULL, 0, &dropped))
 		forget_port(network, &dropped);
 	return r;
 }
@@ -274,7 +286,7 @@ static int plug_in(struct network *network, struct machine *m, const struct nic 
 		return err_set(err, -ENOMEM, "out of memory");
 	plug->mtu = (uint16_t)(nic->values.mtu ? nic->values.mtu : values->mtu);
 	if (values->mode == MODE_USER)
-		return user_plug(network, m, nic, plug, err);
+		return user_plug(network, m, nic, plug, cancel, err);
 	plug->kind = VMM_NIC_TAP;
 	return plug_tap(network, m, nic, values, plug, cancel, err);
 }
@@ -320,7 +332,7 @@ void nic_unplug(struct machine *m, struct nic_plug *plug)
 	if (!network)
 		return;
 	LOCK_SCOPE(&network->work);
-	if (take_port(network, m, plug->name, NULL, &port))
+	if (take_port(network, m, plug->name, NULL, 0, &port))
 		forget_port(network, &port);
 	*plug->network = '\0';
 }

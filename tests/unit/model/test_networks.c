@@ -15,6 +15,15 @@ static bool link_exists(const char *name)
 	return host_link_find(name, 0, &link) == 0;
 }
 
+static int set_link_up(const char *name)
+{
+	struct host_link_set up = {.up = 1, .master = -1};
+	struct host_link link;
+	int r = host_link_find(name, 0, &link);
+
+	return r < 0 ? r : host_link_set(link.index, &up, NULL);
+}
+
 static size_t run_entries(struct fixture *f)
 {
 	char path[128];
@@ -334,6 +343,84 @@ static void a_bridge_of_the_hosts(void **state)
 	must_run(a, "stop");
 }
 
+/* passt gives the guest its address: by DHCP, over the socket. */
+static void without_privileges_by_passt(void **state)
+{
+	NEED(f, state);
+	_cleanup_network_ struct network *a = need_network(f, "mine");
+	static const char forwards[] = "tcp 18080 web 80\n";
+	struct guest g;
+	struct err err = ERR_INIT;
+
+	/* passt wants to know which way is out */
+	static const char *const route[] = {"ip",  "route",	  "add", "default",
+					    "via", "203.0.113.2", NULL};
+	struct tool tool = {.argv = route, .timeout_ms = LONG_MS};
+
+	if (access("/usr/bin/passt", X_OK) < 0)
+		skip();
+	must_set(a, "mode", "user");
+	assert_int_equal(set_link_up("out0"), 0);
+	if (tool_run(&tool, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(network_forwards_store(a, forwards, strlen(forwards), &root_caller, &err),
+			 0);
+	plug_guest(f, &g, "web", "mine", "52:54:00:00:00:01");
+	assert_int_equal(g.plug.kind, VMM_NIC_STREAM);
+	assert_int_equal(network_state(a), NETWORK_RUNNING);
+	assert_int_equal(network_command_run(a, "stop", &root_caller, &err), -EBUSY);
+	/* who closes the socket ends it */
+	close_guest(&g);
+	wait_until(kill(a->ports[0].pid, 0) < 0);
+	networks_watch_wake(f->model->networks);
+	wait_until(a->n_ports == 0);
+	must_run(a, "stop");
+}
+
+/* A daemon that ended without a word: the next one goes on with what is there. */
+static void the_next_daemon_takes_it_up(void **state)
+{
+	NEED(f, state);
+	struct network *a = need_network(f, "lan"), *b = need_network(f, "gone");
+	_cleanup_free_ char *before = NULL;
+	int status;
+	pid_t pid, dns = 0;
+
+	network_put(a);
+	network_put(b);
+	close_model(f);
+	pid = fork();
+	if (pid == 0) {
+		open_model(f);
+		a = need_network(f, "lan");
+		must_run(a, "start");
+		must_run(need_network(f, "gone"), "start");
+		_exit(a->dns_pid > 0 ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_true(link_exists("fv-lan"));
+	before = tables();
+	open_model(f);
+	a = need_network(f, "lan");
+	b = need_network(f, "gone");
+	dns = a->dns_pid;
+	assert_int_equal(network_state(a), NETWORK_RUNNING);
+	assert_true(dns > 0);
+	_cleanup_free_ char *after = tables();
+	assert_string_equal(before, after);
+	/* who lost his bridge meanwhile says so, and others go on */
+	must_run(b, "stop");
+	assert_false(link_exists("fv-gone"));
+	assert_int_equal(kill(dns, 0), 0);
+	network_put(a);
+	network_put(b);
+	/* without machines they end with the daemon */
+	reopen_model(f);
+	assert_false(link_exists("fv-lan"));
+	assert_int_equal(run_entries(f), 0);
+}
+
 int main(void)
 {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, network_setup, network_teardown)
@@ -349,6 +436,8 @@ int main(void)
 	    TEST(what_ends_is_started_again),
 	    TEST(an_isolated_one_without_its_host),
 	    TEST(a_bridge_of_the_hosts),
+	    TEST(without_privileges_by_passt),
+	    TEST(the_next_daemon_takes_it_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

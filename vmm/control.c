@@ -28,6 +28,7 @@
 #include "vmm/control.h"
 #include "vmm/device.h"
 #include "vmm/io_pool.h"
+#include "vmm/pack.h"
 #include "vmm/sandbox.h"
 #include "util/cleanup.h"
 #include "util/log.h"
@@ -260,6 +261,22 @@ static void look_for_end(struct control *c)
 		act_on_end(c, end, text);
 }
 
+/*
+ * A piece of the guest's memory cannot be had. Who waits for it waits for ever, perhaps with a lock:
+ * nobody is asked to stand still, and nothing is torn down.
+ */
+static void look_for_memory(struct control *c)
+{
+	const char *words = pack_failure(&c->memory);
+
+	if (!words)
+		return;
+	log_error("%s", words);
+	control_set_state(c, VMM_STATE_ENDED, VMM_REASON_FAULT, words);
+	control_proto_send_events(c);
+	_exit(1);
+}
+
 /* --- what the loop waits for
  * ------------------------------------------------------------------------ */
 
@@ -344,6 +361,7 @@ static void on_wake(struct control *c)
 
 	if (read(c->wake_fd, &count, sizeof(count)) < 0)
 		return;
+	look_for_memory(c);
 	if (now - c->last_flush >= FLUSH_MS)
 		control_flush(c);
 	else if (c->flush_at == 0)

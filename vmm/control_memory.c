@@ -29,7 +29,7 @@ static int load(struct control *c, struct request *req, const struct vmm_memory 
 	if (ret < 0)
 		return ret;
 	ret = m->kind == VMM_MEMORY_RAW ? load_raw(c, req, m, err)
-					: pack_load(&c->memory, req->fds[0], err);
+					: pack_load(&c->memory, req->fds[0], c->wake_fd, err);
 	if (ret < 0)
 		memory_wipe(&c->memory);
 	return ret;

@@ -29,7 +29,8 @@ struct hold_write {
 	struct err err; /* code 0: it is written */
 };
 
-#define HOLD_THREADS_MAX 4
+#define HOLD_THREADS_MAX   4
+#define HOLD_POPULATE_READ 22 /* MADV_POPULATE_READ of Linux 5.14 */
 
 /* How many threads pay here. */
 unsigned hold_threads(void);

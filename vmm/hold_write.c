@@ -27,7 +27,6 @@
 
 #define CHUNK	      (2u << 20)  /* bits of different chunks are in different words */
 #define SYNC_BYTES    (32u << 20) /* is sent to the disk while the next are looked at */
-#define POPULATE_READ 22	  /* MADV_POPULATE_READ of Linux 5.14 */
 
 struct pass {
 	struct hold_write *w;
@@ -84,7 +83,7 @@ static void *work(void *arg)
 		int r;
 
 		/* Pages that were never touched: at once, not one fault each. */
-		madvise(part.host, part.bytes, POPULATE_READ);
+		madvise(part.host, part.bytes, HOLD_POPULATE_READ);
 		r = pass->chunk(pass, &part);
 		if (r < 0)
 			atomic_store(&pass->error, r);
@@ -209,7 +208,7 @@ static int compare_chunk(struct pass *pass, const struct hold_region *part)
 		n = part->bytes - at;
 		theirs = parent_at(pass->w, part->gpa + at, &n);
 		if (theirs)
-			madvise((void *)theirs, n, POPULATE_READ);
+			madvise((void *)theirs, n, HOLD_POPULATE_READ);
 		for (uint64_t i = 0; i < n; i += HOLD_PAGE) {
 			const uint8_t *page = part->host + at + i;
 			bool zero = hold_page_is_zero(page);

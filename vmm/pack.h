@@ -36,10 +36,16 @@ int pack_write(struct hold_write *w);
  * Fills @memory (mapped, still empty) from such a file, borrowed. Its header and index are
  * checked at once. Where the process could have userfaultfd(2) when it began (memory_init()),
  * frames are read as their memory is touched, and by threads that bring in the rest; else this
- * returns when all is read. A frame that turns out to be damaged, or cannot be read, ends the
- * process: a guest never sees memory that is not its own. -EINVAL with words, …
+ * returns when all is read. -EINVAL with words, …
+ *
+ * A frame that is found to be damaged later, or cannot be read, is never there: a guest does not
+ * see memory that is not its own. Who touches it waits for ever; @wake_fd (an eventfd, borrowed)
+ * is written to, and who hears that asks pack_failure(), tells, and ends the process at once. If
+ * nobody does, the process ends by itself a few seconds later.
  */
-int pack_load(struct memory *memory, int fd, struct err *err);
+int pack_load(struct memory *memory, int fd, int wake_fd, struct err *err);
+/* Words for that, or NULL: nothing has failed. */
+const char *pack_failure(const struct memory *memory);
 /* Waits until all is there: before a fork, which would not take along who brings it in. */
 void pack_finish(struct memory *memory);
 /* Nobody needs the rest. Frees what there is of it. */

@@ -33,21 +33,23 @@
 #include "vmm/gmem.h"
 #include "vmm/pack_int.h"
 
-#define THREADS	  2 /* that bring in the rest */
-#define PAGE	  4096u
-#define MSG_BATCH 16
+#define THREADS	   2 /* that bring in the rest */
+#define PAGE	   4096u
+#define MSG_BATCH  16
+#define LAST_WORDS 5 /* seconds for who is to say them */
 
 enum chunk_state { CHUNK_ABSENT, CHUNK_COMING, CHUNK_THERE };
 
 struct pack {
 	struct memory *memory;
 	struct gmem mem;
-	int fd, uffd, stop_fd; /* uffd -1: not lazily */
+	int fd, wake_fd, uffd, stop_fd; /* uffd -1: not lazily */
 	uint64_t n;
 	struct pack_entry *index;
 	_Atomic uint8_t *state; /* enum chunk_state */
 	_Atomic uint64_t next;
 	atomic_bool stop;
+	atomic_bool hurry; /* somebody waits: nothing is done but what must be */
 	_Atomic int error;
 	pthread_t threads[THREADS], handler, ender;
 	unsigned n_threads;
@@ -232,11 +234,25 @@ static int bring_once(struct unpacker *u, uint64_t n, bool *mine)
 	return r;
 }
 
-/* The guest runs, or is about to, and there is no memory for it. */
-static _Noreturn void give_up(int error)
+static const char *words_of(int error)
 {
-	log_error("saved memory %s: the guest cannot go on",
-		  error == -EBADMSG ? "is damaged" : "cannot be read");
+	return error == -EBADMSG ? "its saved memory is damaged: the guest cannot go on"
+				 : "its saved memory cannot be read: the guest cannot go on";
+}
+
+/*
+ * The guest runs, or is about to, and there is no memory for it. Whoever waits for that cannot be
+ * made to stop waiting but by what would not be its memory, or by the process's end.
+ */
+static _Noreturn void give_up(struct pack *p, int error)
+{
+	const struct timespec while_told = {.tv_sec = LAST_WORDS};
+	const uint64_t one = 1;
+
+	atomic_store(&p->error, error);
+	if (write(p->wake_fd, &one, sizeof(one)) == sizeof(one))
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &while_told, NULL);
+	log_error("%s", words_of(error));
 	_exit(1);
 }
 
@@ -257,7 +273,7 @@ static void *bring_rest(void *arg)
 			r = bring_once(&u, n, &mine);
 	unpacker_free(&u);
 	if (r < 0 && p->uffd >= 0 && !atomic_load(&p->stop))
-		give_up(r);
+		give_up(p, r);
 	if (r < 0) {
 		atomic_store(&p->error, r);
 		atomic_store(&p->stop, true);
@@ -325,7 +341,7 @@ static void *handle(void *arg)
 	}
 	unpacker_free(&u);
 	if (r < 0)
-		give_up(r);
+		give_up(p, r);
 	return NULL;
 }
 
@@ -339,7 +355,10 @@ static void unregister(const struct pack *p)
 	}
 }
 
-/* When all is there: nobody waits any more, and what is zero is as any memory. */
+/*
+ * When all is there: nobody waits any more, what is zero is as any memory, and what came in
+ * small pages becomes large ones, so that the next fork is short.
+ */
 static void *end_loading(void *arg)
 {
 	struct pack *p = arg;
@@ -349,8 +368,9 @@ static void *end_loading(void *arg)
 		pthread_join(p->threads[i], NULL);
 	unregister(p);
 	if (write(p->stop_fd, &one, sizeof(one)) < 0)
-		give_up(-errno);
+		give_up(p, -errno);
 	pthread_join(p->handler, NULL);
+	memory_collapse(p->memory, &p->hurry);
 	return NULL;
 }
 
@@ -445,12 +465,12 @@ static int load_lazily(struct pack *p, struct err *err)
 	if (r == 0)
 		return 0;
 	if (p->handling)
-		give_up(r);
+		give_up(p, r);
 	unregister(p);
 	return err_set(err, r, "saved memory: cannot load it as it is touched: %s", strerror(-r));
 }
 
-int pack_load(struct memory *memory, int fd, struct err *err)
+int pack_load(struct memory *memory, int fd, int wake_fd, struct err *err)
 {
 	struct pack *p = calloc(1, sizeof(*p));
 	bool lazy = memory->uffd >= 0 && !memory->huge;
@@ -460,6 +480,7 @@ int pack_load(struct memory *memory, int fd, struct err *err)
 		return err_set(err, -ENOMEM, "no memory");
 	p->memory = memory;
 	p->stop_fd = -1;
+	p->wake_fd = wake_fd;
 	p->uffd = lazy ? memory->uffd : -1;
 	p->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	memory_describe(memory, &p->mem);
@@ -476,12 +497,20 @@ int pack_load(struct memory *memory, int fd, struct err *err)
 	return r;
 }
 
+const char *pack_failure(const struct memory *memory)
+{
+	int error = memory->pack ? atomic_load(&memory->pack->error) : 0;
+
+	return error ? words_of(error) : NULL;
+}
+
 void pack_finish(struct memory *memory)
 {
 	struct pack *p = memory->pack;
 
 	if (!p)
 		return;
+	atomic_store(&p->hurry, true);
 	pthread_join(p->ender, NULL);
 	pack_free(p);
 	memory->pack = NULL;

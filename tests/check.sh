@@ -140,6 +140,12 @@ guest_built() {
 	cat "$LOGS/guest-linux.log"
 	return "$(cat "$LOGS/guest-linux.status")"
 }
+# Booted once; the tests that need it go on from there.
+guest_booted() {
+	mkdir -p "$LINUX_BOOTED"
+	BUILD=$BUILD TOOLS=$BUILD GUESTS=$BUILD/guest "$BUILD/tests/tools/isolate" -t 400 \
+		bash tests/linux_booted.sh "$LINUX_BOOTED"
+}
 
 # --- builds and looks at the source ---------------------------------------------------------
 
@@ -229,6 +235,8 @@ for phase in early linux alone; do
 		drain
 		run build/linux-guest guest_built
 		GUEST_BUILD=
+		LINUX_BOOTED=$LOGS/linux-booted
+		run build/linux-booted guest_booted && export LINUX_BOOTED
 	fi
 	[ $phase != alone ] || drain
 	for row in "${integration[@]}"; do

@@ -248,8 +248,18 @@ define_linux() {
 	mkdir "$M/$name/disks/root"
 	put "$M/$name/disks/root/source" "$T/$name.img"
 }
-# boot_linux NAME [KEY=VALUE]…: until its shell is there
+# boot_linux NAME [KEY=VALUE]…: until its shell is there; its root disk is disks/root
 boot_linux() {
+	local booted=${LINUX_BOOTED:-}/booted-1
+	[ "${2:-}" != cpus=2 ] || booted=${LINUX_BOOTED:-}/booted-2
+	if [ -s "$booted" ] && [[ ${2:-cpus=1} =~ ^cpus=[12]$ ]] && [ $# -le 2 ]; then
+		# It goes on from where another one had booted.
+		mkdir "$M/$1"
+		cp "$booted" "$M/$1/archive" || fail "archive: $(cat "$M/$1/error")"
+		do_ctl "$1" start
+		sh_linux "$1" true
+		return
+	fi
 	define_linux "$@"
 	do_ctl "$1" start
 	wait_linux "$1"

@@ -6,7 +6,9 @@
 
 need_linux
 start_daemon
-boot_linux one
+define_linux one # one that goes on from a snapshot would have heard of it
+do_ctl one start
+wait_linux one
 reseeded() { console_has "$1" 'crng reseeded due to virtual machine fork'; }
 sh_linux one 'dmesg -n 8'
 do_ctl one 'clone two'

@@ -114,9 +114,11 @@ wait_for in_guest 'vd[bc]' $((12 << 11))
 sh_linux web 'kill %1 || kill $(pidof sleep)'
 
 note "after a reboot there is what is attached"
+ready() { grep -ac 'filevisor-guest ready' "$M/web/console" || true; }
+before=$(ready) # none where it went on from a snapshot
 put "$M/web/console" 'reboot -f'
-twice() { [ "$(grep -ac 'filevisor-guest ready' "$M/web/console")" -ge "$1" ]; }
-wait_for -t 180 twice 2
+again() { [ "$(ready)" -gt "$before" ]; }
+wait_for -t 180 again
 in_guest vdb $((12 << 11)) || fail "not after the reboot"
 not_in_guest vdc
 
@@ -124,8 +126,9 @@ note "without ACPI nobody can be asked: in words"
 do_ctl web kill
 wait_state web stopped
 put "$M/web/cmdline" "$(cat "$LINUX/cmdline") acpi=off"
+before=$(ready)
 do_ctl web start
-wait_for -t 180 twice 3
+wait_for -t 180 again
 refuses EOPNOTSUPP write "$D/data/ctl" detach
 says 'ACPI hotplug.*/remove' "$M/web/error"
 is "$(cat "$D/data/state")" attached

@@ -6,7 +6,9 @@
 
 need_linux
 start_daemon
-boot_linux web cpus=2
+define_linux web cpus=2
+do_ctl web start
+wait_linux web
 like "$(sh_linux web 'uname -s')" Linux
 is "$(sh_linux web nproc)" 2
 like "$(sh_linux web 'cat /proc/cmdline')" "$(cut -d' ' -f1 "$LINUX/cmdline")"

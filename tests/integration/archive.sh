@@ -23,7 +23,7 @@ goes_on() {
 	wait_for reached "$1" $(($2 + 200))
 	first=$(awk '$1 == "entry" && !n { n = $2 } END { print n }' "$1/console")
 	[ "$first" -ge $(($2 - 1)) ] && [ "$first" -le $(($2 + 2)) ] || fail "it went on with $first, not at $2"
-	! grep -aq '^begin' "$1/console" || fail "it booted"
+	! grep -aq 'begin' "$1/console" || fail "it booted"
 	agrees "$1"
 }
 
@@ -68,7 +68,7 @@ put "$M/copy/snapshots/own/ctl" 'clone child'
 wait_state child running
 do_ctl copy kill
 do_ctl copy start
-wait_console copy '^begin'
+wait_console copy 'begin [0-9]+$' # behind what its kill cut off
 do_ctl copy kill
 rmdir "$M/copy/snapshots/own"
 
@@ -107,6 +107,28 @@ refused '^EINVAL archive: .*no archive' "$T/noise"
 says '^EBUSY archive' "$M/m/error"
 rmdir "$M/bad"
 
+note "a daemon that is killed half way leaves nothing of it"
+mkdir "$M/torn"
+mkfifo "$T/fifo"
+cat "$T/fifo" >"$M/torn/archive" 2>/dev/null &
+writer=$!
+exec 9>"$T/fifo"
+head -c $((size - 1)) "$T/a" >&9 # smaller parts may be less than a block of zstd's
+under_way() { ls -A "$STATE/images" | grep '^.new-' >/dev/null; }
+wait_for under_way
+refuses EBUSY rmdir "$M/torn"
+kill_daemon
+exec 9>&-
+wait "$writer" 2>/dev/null || true
+start_daemon -o allow_other
+is "$(state_of torn)" defined
+no_images "$STATE"
+is "$(find "$STATE/layers" -newer "$T/noise" -name '*.mem' | wc -l)" 0 "memory was left"
+cp "$T/a" "$M/torn/archive"
+goes_on "$M/torn" "$at"
+undefine torn
+no_images "$STATE"
+
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
 	note "an ordinary user's: its files are his, and nobody else's"
 	as() { local id=$1; shift; setpriv --reuid="$id" --regid="$id" --clear-groups "$@"; }
@@ -127,7 +149,7 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
 	goes_on "$M/his" "$at"
 	do_ctl his kill
 	do_ctl his start
-	wait_console his '^begin'
+	wait_console his 'begin [0-9]+$'
 	do_ctl his kill
 	rmdir "$M/his"
 	no_images "$STATE"

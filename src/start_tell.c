@@ -105,11 +105,12 @@ static int tell_disks(struct start *s)
 	return r;
 }
 
+/* The last one first: their slots go downward, and guests count upward. */
 static int tell_nics(struct start *s)
 {
 	int r = 0;
 
-	for (unsigned i = 0; r == 0 && i < s->n_nics; i++) {
+	for (unsigned i = s->n_nics; r == 0 && i-- > 0;) {
 		r = vmm_nic_tell(s->vmm, &s->def->nics[i], &s->nics[i], s->cancel, NULL, s->err);
 		if (r < 0)
 			err_prefix(s->err, "network card %s", s->nics[i].name);

@@ -17,7 +17,7 @@
 #include "util/log.h"
 #include "vmm.h"
 
-#define LET_GO_MS 10000 /* for a guest that is asked to */
+#define LET_GO_MS 30000 /* for a guest that is asked to: ending a card takes longer than a disk */
 #define TAKEN_MS  30000 /* for a VMM that takes it away */
 
 bool nic_key_is_live(const struct config_key *key)

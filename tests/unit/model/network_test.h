@@ -129,6 +129,19 @@ static inline char *key_text(struct network *network, const char *key)
 	return strbuf_steal(&sb);
 }
 
+/* What is guarded of a network, for a moment. */
+static inline size_t ports_of(struct network *network)
+{
+	LOCK_SCOPE(&network->lock);
+	return network->n_ports;
+}
+
+static inline pid_t dns_of(struct network *network)
+{
+	LOCK_SCOPE(&network->work);
+	return network->dns_pid;
+}
+
 /* --- a guest ------------------------------------------------------------------------------------
  */
 

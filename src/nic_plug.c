@@ -277,6 +277,7 @@ static int plug_in(struct network *network, struct machine *m, const struct nic 
 		   struct nic_plug *plug, struct cancel *cancel, struct err *err)
 {
 	_cleanup_values_ struct network_values *values = NULL;
+	struct network_port old;
 	int r = network_start(network, cancel, err);
 
 	if (r < 0)
@@ -284,6 +285,9 @@ static int plug_in(struct network *network, struct machine *m, const struct nic 
 	values = network_values(network);
 	if (!values)
 		return err_set(err, -ENOMEM, "out of memory");
+	/* of a VMM that ended a moment ago */
+	if (take_port(network, m, nic->name, NULL, 0, &old))
+		machine_put(old.m);
 	plug->mtu = (uint16_t)(nic->values.mtu ? nic->values.mtu : values->mtu);
 	if (values->mode == MODE_USER)
 		return user_plug(network, m, nic, plug, cancel, err);

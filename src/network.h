@@ -94,7 +94,7 @@ int network_key_store(struct network *network, const struct config_key *key, con
 int network_config_show(struct network *network, struct strbuf *sb);
 int network_config_store(struct network *network, const char *text, size_t len,
 			 const struct caller *caller, struct err *err);
-/* "tcp|udp PORT[-PORT] MACHINE|ADDRESS PORT" lines; the whole text at once; live. */
+/* "tcp|udp PORT[-PORT] MACHINE|ADDRESS [PORT]" lines; the whole text at once; live. */
 int network_forwards_show(struct network *network, struct strbuf *sb);
 int network_forwards_store(struct network *network, const char *text, size_t len,
 			   const struct caller *caller, struct err *err);

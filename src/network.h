@@ -8,7 +8,7 @@
  *	nat, route   a bridge of ours with addresses, dnsmasq for DHCP and DNS, rules of
  *		     nftables in tables of our own (masquerading, forwards, no spoofing)
  *	isolated     the same without a way out
- *	bridge       taps in a bridge that exists (`interface`), or macvtaps over an interface
+ *	bridge       taps in a bridge of the host's (`interface`)
  *	user         a process of passt for each card: no privileges at all
  *
  * It starts with its first machine, or by its `start` or `autostart`, and ends by `stop` or when

@@ -9,9 +9,9 @@
 /* --- subjects ----------------------------------------------------------------------------- */
 
 static const struct subject_ops *const ops_of_kind[SUBJECT_KIND_MAX] = {
-    [SUBJECT_MODEL] = &model_subject_ops,   [SUBJECT_MACHINE] = &machine_subject_ops,
-    [SUBJECT_DISK] = &disk_subject_ops,	    [SUBJECT_POOL] = &pool_subject_ops,
-    [SUBJECT_VOLUME] = &volume_subject_ops, [SUBJECT_SNAPSHOT] = &snapshot_subject_ops,
+    [SUBJECT_MODEL] = &model_subject_ops,     [SUBJECT_MACHINE] = &machine_subject_ops,
+    [SUBJECT_DISK] = &disk_subject_ops,	      [SUBJECT_POOL] = &pool_subject_ops,
+    [SUBJECT_VOLUME] = &volume_subject_ops,   [SUBJECT_SNAPSHOT] = &snapshot_subject_ops,
     [SUBJECT_NETWORK] = &network_subject_ops, [SUBJECT_NIC] = &nic_subject_ops,
 };
 

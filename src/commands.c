@@ -223,8 +223,8 @@ const struct command machine_commands[] = {
     {.name = "clone",
      .usage = "clone NEW [COUNT] [KEY=VALUE…]",
      .help = "new machines that go on from where it is now, NEW or NEW1 … NEWCOUNT",
-     .states = IN(MACHINE_DEFINED) | IN(MACHINE_RUNNING) | IN(MACHINE_PAUSED) |
-	       IN(MACHINE_SAVED) | IN(MACHINE_STOPPED) | IN(MACHINE_CRASHED),
+     .states = IN(MACHINE_DEFINED) | IN(MACHINE_RUNNING) | IN(MACHINE_PAUSED) | IN(MACHINE_SAVED) |
+	       IN(MACHINE_STOPPED) | IN(MACHINE_CRASHED),
      .min_args = 1,
      .max_args = COMMAND_WORDS,
      .run = lifecycle_clone},

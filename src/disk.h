@@ -65,7 +65,8 @@ struct disk_layers;
 int disk_open_layers(struct model *model, const struct disk_layers *layers,
 		     const struct disk_asks *asks, bool lock, struct disk_opened **opened,
 		     struct err *err);
-/* The same with the source opened for writing, and locked: to merge @layers into it, a machine's. */
+/* The same with the source opened for writing, and locked: to merge @layers into it, a machine's.
+ */
 int disk_open_to_merge(struct machine *m, const struct disk_layers *layers,
 		       const struct disk_asks *asks, struct disk_opened **opened, struct err *err);
 /* What was opened, as one node; takes its descriptors, also on error. */
@@ -99,7 +100,7 @@ struct vmm_has_disk {
 	bool written; /* not read-only */
 	bool volume, share;
 	bool staged; /* a layer was handed over, and the VMM may write there by now, or not */
-	bool used; /* by the guest, as was told once */
+	bool used;   /* by the guest, as was told once */
 	uint64_t bytes;
 	struct file_id *ids;
 	unsigned n_ids, n_written;

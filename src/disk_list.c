@@ -104,9 +104,12 @@ void vmm_disks_note(struct vmm *vmm, struct strbuf *sb)
 {
 	for (struct vmm_has_disk *d = vmm->disks; d; d = d->next) {
 		strbuf_printf(sb, "disk %s %s %c %c %c %llu %u %s\n", d->name,
-			      state_words[d->state], !d->written ? 'r' : d->staged ? 'u' : 'w', d->share ? 's' : '-',
-			      d->volume ? 'v' : '-', (unsigned long long)d->bytes, d->n_written,
-			      d->source);
+			      state_words[d->state],
+			      !d->written ? 'r'
+			      : d->staged ? 'u'
+					  : 'w',
+			      d->share ? 's' : '-', d->volume ? 'v' : '-',
+			      (unsigned long long)d->bytes, d->n_written, d->source);
 		for (unsigned i = 0; i < d->n_ids; i++)
 			strbuf_printf(sb, "file %llu %llu\n", (unsigned long long)d->ids[i].dev,
 				      (unsigned long long)d->ids[i].ino);

@@ -114,8 +114,7 @@ static void tell_use(struct vmm *vmm, const char *name)
 	if (has && has->volume) {
 		source = strdup(has->source);
 		write = has->written &&
-			!(vmm->m->layers &&
-			  layer_set_find(vmm->m->layers, name, has->source));
+			!(vmm->m->layers && layer_set_find(vmm->m->layers, name, has->source));
 		share = has->share;
 	}
 	pthread_mutex_unlock(&vmm->m->lock);

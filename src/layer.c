@@ -32,8 +32,8 @@ struct layer {
 	bool merging;
 };
 
-static const char *const suffixes[LAYER_KIND_MAX] = {
-    [LAYER_DISK] = "qcow2", [LAYER_MEMORY] = "mem"};
+static const char *const suffixes[] = {
+    [LAYER_DISK] = "qcow2", [LAYER_MEMORY] = "mem", [LAYER_SOURCE] = "not a file of ours"};
 
 void layer_file_name(char name[LAYER_NAME_MAX], enum layer_kind kind, const char *id)
 {

@@ -46,7 +46,8 @@ enum machine_state machine_state(struct machine *m);
 bool machine_has_vmm(struct machine *m);
 /* False once undefined: later calls on it give -ENOENT. */
 bool machine_alive(struct machine *m);
-/* When the aspect last changed (for ASPECT_DISK and ASPECT_NIC: @name's; now for ASPECT_LIVE with a VMM). */
+/* When the aspect last changed (for ASPECT_DISK and ASPECT_NIC: @name's; now for ASPECT_LIVE with a
+ * VMM). */
 struct timespec machine_changed(struct machine *m, enum machine_aspect aspect, const char *name);
 
 /* --- who may do what --------------------------------------------------------------- */

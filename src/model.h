@@ -66,7 +66,7 @@ enum machine_aspect {
 	ASPECT_SNAPSHOTS,    /* a snapshot came, went or was renamed: the name says which */
 	ASPECT_NICS,	     /* a network card was added or removed: the name says which */
 	ASPECT_NIC,	     /* its settings, state or capture: the name says which */
-	ASPECT_NIC_ADDRESS, /* the address of a network card: the name says which */
+	ASPECT_NIC_ADDRESS,  /* the address of a network card: the name says which */
 	ASPECT_LIVE, /* statistics, registers, memory: whenever the guest runs; never told */
 	ASPECT_KEY0,
 	ASPECT_MAX = ASPECT_KEY0 + 48,

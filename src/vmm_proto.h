@@ -77,9 +77,8 @@ enum vmm_msg_type {
 			      vmm_snapshot_info, memfd for the data. Ends when the socket is closed
 			    */
 	/* Network cards */
-	VMM_NIC =
-	    48, /* struct vmm_nic; queues of a tap, or a stream socket: adds a card. To a guest that
-		   runs or is paused it is attached hot, as a DISK is */
+	VMM_NIC = 48,	 /* struct vmm_nic; queues of a tap, or a stream socket: adds a card. To a
+			    guest that    runs or is paused it is attached hot, as a DISK is */
 	VMM_NIC_SET,	 /* struct vmm_nic_set: link and limits of a card, now */
 	VMM_NIC_CAPTURE, /* struct vmm_nic_capture; a file (O_APPEND): frames go there as pcapng;
 			    none: no more */

@@ -143,8 +143,8 @@ guest_built() {
 # Booted once; the tests that need it go on from there.
 guest_booted() {
 	mkdir -p "$LINUX_BOOTED"
-	BUILD=$BUILD TOOLS=$BUILD GUESTS=$BUILD/guest "$BUILD/tests/tools/isolate" -t 400 \
-		bash tests/linux_booted.sh "$LINUX_BOOTED"
+	export BUILD TOOLS=$BUILD GUESTS=$BUILD/guest
+	"$BUILD/tests/tools/isolate" -t 400 bash tests/linux_booted.sh "$LINUX_BOOTED"
 }
 
 # --- builds and looks at the source ---------------------------------------------------------

@@ -62,6 +62,14 @@ need_cmd() {
 }
 need_kvm() { [ -w /dev/kvm ] || skip "/dev/kvm is not accessible"; }
 
+# names DIRECTORY [PATTERN]: those in it, hidden ones too, that match an extended regular expression
+names() {
+	local f
+	for f in "$1"/.[!.]* "$1"/*; do
+		[[ ! ${f##*/} =~ ${2:-.} ]] || echo "${f##*/}"
+	done
+}
+
 # is GOT WANTED [WHAT]: two strings are the same.
 is() { [ "$1" = "$2" ] || fail "${3:+$3: }got '$1', wanted '$2'"; }
 # like GOT PATTERN [WHAT]: an extended regular expression matches.

@@ -262,8 +262,8 @@ static void look_for_end(struct control *c)
 }
 
 /*
- * A piece of the guest's memory cannot be had. Who waits for it waits for ever, perhaps with a lock:
- * nobody is asked to stand still, and nothing is torn down.
+ * A piece of the guest's memory cannot be had. Who waits for it waits for ever, perhaps with a
+ * lock: nobody is asked to stand still, and nothing is torn down.
  */
 static void look_for_memory(struct control *c)
 {

@@ -25,8 +25,8 @@
 #include "vmm/hold_int.h"
 #include "vmm/pack.h"
 
-#define CHUNK	      (2u << 20)  /* bits of different chunks are in different words */
-#define SYNC_BYTES    (32u << 20) /* is sent to the disk while the next are looked at */
+#define CHUNK	   (2u << 20)  /* bits of different chunks are in different words */
+#define SYNC_BYTES (32u << 20) /* is sent to the disk while the next are looked at */
 
 struct pass {
 	struct hold_write *w;

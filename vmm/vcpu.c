@@ -228,7 +228,8 @@ static int make(struct vcpu *vcpu, const struct kvm_cpuid2 *cpuid, struct err *e
 		return err_set(err, -errno, "KVM: cannot map vcpu %u", vcpu->index);
 	}
 	vcpu->run_bytes = (size_t)size;
-	/* Who is forked for a snapshot has no part in it, and KVM's machine ends with this process. */
+	/* Who is forked for a snapshot has no part in it, and KVM's machine ends with this process.
+	 */
 	madvise(vcpu->run, vcpu->run_bytes, MADV_DONTFORK);
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0)
 		return err_set(err, -errno, "KVM refuses the CPUID of vcpu %u", vcpu->index);

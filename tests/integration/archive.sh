@@ -114,7 +114,7 @@ cat "$T/fifo" >"$M/torn/archive" 2>/dev/null &
 writer=$!
 exec 9>"$T/fifo"
 head -c $((size - 1)) "$T/a" >&9 # smaller parts may be less than a block of zstd's
-under_way() { ls -A "$STATE/images" | grep '^.new-' >/dev/null; }
+under_way() { [ -n "$(names "$STATE/images" '^\.new-')" ]; }
 wait_for under_way
 refuses EBUSY rmdir "$M/torn"
 kill_daemon

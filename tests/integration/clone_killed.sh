@@ -55,9 +55,9 @@ for ((round = 1; round <= ROUNDS; round++)); do
 	if [ $victim = 0 ]; then
 		umount -l "$MNT"
 		start_daemon
-		is "$(ls -A "$STATE/machines" | grep -c '^\.' || true)" 0 "left-overs"
+		is "$(names "$STATE/machines" '^\.')" "" "left-overs"
 	else
-		n=$(ls "$M" | grep -c '^k' || true)
+		n=$(names "$M" '^k' | wc -l)
 		[ "$n" = 0 ] || [ "$n" = 4 ] || fail "$n of 4 machines"
 	fi
 	for i in "$M"/k*; do

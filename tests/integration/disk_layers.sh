@@ -9,7 +9,7 @@
 need_kvm
 need_cmd qemu-img
 
-vmm= merges=0
+vmm='' merges=0
 printed() { grep -aqE "$1" "$T/out"; }
 times() { [ "$(grep -aEc "$1" "$T/err")" -ge "$2" ]; }
 last() { printf '%d' "$(grep -ao '^entry [0-9a-fx]*$' "$T/out" | tail -n 1 | cut -d' ' -f2)"; }

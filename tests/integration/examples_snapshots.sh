@@ -19,7 +19,7 @@ mkdir "$S/by-hand" "$S/hourly-mine"
 
 # what stands in them, with this test's paths
 here() { sed "s|/usr/local/libexec/filevisor/|$E/|g; s|/filevisor/machines|$M|g; s|%i|web|g"; }
-kept() { ls "$S" | grep -cE "^$1-[0-9]{8}-[0-9]{6}\.[0-9]{3}$" || true; }
+kept() { names "$S" "^$1-[0-9]{8}-[0-9]{6}\.[0-9]{3}$" | wc -l; }
 
 note "cron: the lines are five times and a user before the command"
 cron=$(here <"$E/filevisor-snapshots.cron" | awk '$6 == "root" { $1 = $2 = $3 = $4 = $5 = $6 = ""; print }')
@@ -32,7 +32,7 @@ is "$(kept nightly)" 3
 "$E/snapshots-keep.sh" "$M/web" 2 hourly
 is "$(kept hourly)" 2
 is "$(kept nightly)" 3
-newest=$(ls "$S" | grep '^hourly-[0-9]' | sort | tail -n 1)
+newest=$(names "$S" '^hourly-[0-9]' | sort | tail -n 1)
 
 note "systemd"
 service=$E/filevisor-snapshots@.service

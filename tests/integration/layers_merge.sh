@@ -33,7 +33,7 @@ rmdir "$M/m/snapshots/s5"
 wait_for two_left
 
 note "the daemon is killed at some moment of it"
-for round in 1 2 3; do
+for _ in 1 2 3; do
 	for n in 1 2 3; do
 		do_ctl m "snapshot k$n"
 	done

@@ -34,7 +34,7 @@ for round in $(seq "${ROUNDS:-30}"); do
 	0 | 1) what="mkdir s$n" ; { mkdir "$S/s$n" || true; } 2>/dev/null & ;;
 	2) what=restore ; { echo restore >"$S/base/ctl" || true; } 2>/dev/null & ;;
 	3)
-		victim=$(ls "$S" | grep -v base | shuf -n 1 || true)
+		victim=$(names "$S" | sed '/base/d' | shuf -n 1)
 		what="rmdir ${victim:-nothing}"
 		{ rmdir "$S/${victim:-nothing}" || true; } 2>/dev/null &
 		;;
@@ -70,7 +70,7 @@ for round in $(seq "${ROUNDS:-30}"); do
 	agrees "$what, $who killed, round $round"
 done
 note "$taken snapshots at the end"
-for s in $(ls "$S"); do
+for s in $(names "$S"); do
 	put "$S/$s/ctl" restore
 	goes_on
 	agrees "$s"

@@ -45,6 +45,7 @@ stop_daemon
 note "no room: the guest goes on, nothing is left"
 mkdir "$T/small"
 mount -t tmpfs -o size=8m tmpfs "$T/small"
+# shellcheck disable=SC2034 # of lib.sh
 STATE=$T/small
 start_daemon
 boot k fill cmdline=mib=24

@@ -163,7 +163,7 @@ for round in $(seq "${ROUNDS:-30}"); do
 done
 
 note "each that is left is gone back to; then nothing is left"
-for subject in $(ls "$S"); do
+for subject in $(names "$S"); do
 	round=end what="restore $subject" killed=
 	put "$S/$subject/ctl" restore
 	ask m "${low[$subject]}"

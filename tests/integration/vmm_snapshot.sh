@@ -143,6 +143,7 @@ tell '!kill'
 tell "!clone $T/clone3.sock"
 wait_told e '^cloned' 3
 vmm clone3 --connect "$T/clone3.sock" --load "$T/3/state" --clone echo
+# shellcheck disable=SC2034 # by eval
 c3=$say r3=$run
 say=$e
 tell '!end' # who held the memory ends with it

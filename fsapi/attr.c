@@ -2,7 +2,7 @@
 /*
  * What stat(2), chmod(2) and chown(2) do to a node.
  *
- * Owner and group of everything in a machine's, pool's or volume's directory are those
+ * Owner and group of everything in a machine's, pool's, volume's or network's directory are those
  * of the directory; a file's mode is its row's, masked by the directory's, unless a
  * chmod of that very file was stored. Times are those of the
  * aspect of the model that the file shows, sizes are those of what a read would give now.
@@ -18,7 +18,8 @@ bool node_alive(struct node *n)
 {
 	return (!n->m || machine_alive(n->m)) && (!n->pool || pool_alive(n->pool)) &&
 	       (!n->volume || volume_alive(n->volume)) &&
-	       (!n->snapshot || snapshot_alive(n->snapshot));
+	       (!n->snapshot || snapshot_alive(n->snapshot)) &&
+	       (!n->network || network_alive(n->network));
 }
 
 bool node_attr_told(const struct node *n)
@@ -39,10 +40,11 @@ bool node_stat_waits(const struct node *n)
 	       n->row->kind == &kind_attribute;
 }
 
-static const char *disk_name(const struct node *n)
+/* Of the disk or the network card that it shows something of. */
+static const char *part_name(const struct node *n)
 {
 	for (; n; n = n->parent)
-		if (n->name && n->row->dir == DIR_DISK)
+		if (n->name && (n->row->dir == DIR_DISK || n->row->dir == DIR_NIC))
 			return n->name;
 	return NULL;
 }
@@ -50,6 +52,9 @@ static const char *disk_name(const struct node *n)
 /* Of an aspect of what it belongs to. */
 static struct timespec thing_mtime(struct node *n, int aspect, struct timespec otherwise)
 {
+	if (n->network && aspect >= ASPECT_NETWORK(0))
+		return network_changed(n->network,
+				       (enum network_aspect)(aspect - ASPECT_NETWORK(0)));
 	if (n->volume && aspect >= ASPECT_VOLUME(0))
 		return volume_changed(n->volume, (enum volume_aspect)(aspect - ASPECT_VOLUME(0)));
 	if (n->pool && aspect >= ASPECT_POOL(0))
@@ -58,7 +63,7 @@ static struct timespec thing_mtime(struct node *n, int aspect, struct timespec o
 		return snapshot_changed(n->snapshot,
 					(enum snapshot_aspect)(aspect - ASPECT_SNAPSHOT(0)));
 	if (n->m)
-		return machine_changed(n->m, (enum machine_aspect)aspect, disk_name(n));
+		return machine_changed(n->m, (enum machine_aspect)aspect, part_name(n));
 	return otherwise;
 }
 
@@ -75,6 +80,8 @@ struct timespec node_mtime(struct node *n)
 		return model_machines_changed(model);
 	case ASPECT_POOLS:
 		return model_pools_changed(model);
+	case ASPECT_NETWORKS:
+		return model_networks_changed(model);
 	case ASPECT_JOB:
 		return n->job ? job_changed(n->job) : ts;
 	case ASPECT_JOBLIST:
@@ -114,7 +121,9 @@ static bool owner_access(struct node *n, struct machine_access *access)
 		volume_access_get(n->volume, access);
 	else if (n->pool)
 		pool_access_get(n->pool, access);
-	return n->m || n->pool;
+	else if (n->network)
+		network_access_get(n->network, access);
+	return n->m || n->pool || n->network;
 }
 
 /* The mode that was set for it alone. */
@@ -124,6 +133,8 @@ static bool own_mode(struct node *n, mode_t *mode)
 
 	if (node_owner_path(n, path, sizeof(path)) < 0)
 		return false;
+	if (n->network)
+		return network_file_mode_get(n->network, path, mode);
 	return n->m ? machine_file_mode_get(n->m, path, mode)
 		    : pool_file_mode_get(n->pool, path, mode);
 }
@@ -208,6 +219,8 @@ static int chattr_owner(struct node *n, const struct stat *st, unsigned which, s
 		access.gid = st->st_gid;
 	if (n->m)
 		return machine_access_set(n->m, &access, err);
+	if (n->network)
+		return network_access_set(n->network, &access, err);
 	return n->volume ? volume_access_set(n->volume, &access, err)
 			 : pool_access_set(n->pool, &access, err);
 }
@@ -230,21 +243,24 @@ int node_chattr(struct node *n, const struct stat *st, unsigned which, struct er
 	if (((which & CHATTR_UID) && st->st_uid != now.st_uid) ||
 	    ((which & CHATTR_GID) && st->st_gid != now.st_gid))
 		return err_set(err, -EPERM,
-			       n->m || n->pool
+			       n->m || n->pool || n->network
 				   ? "its owner is that of the %s's directory: chown that"
 				   : "its owner is the daemon's",
-			       n->m	   ? "machine"
-			       : n->volume ? "volume"
-					   : "pool");
+			       n->m	    ? "machine"
+			       : n->volume  ? "volume"
+			       : n->network ? "network"
+					    : "pool");
 	if (!(which & CHATTR_MODE) || (st->st_mode & 07777) == (now.st_mode & 07777))
 		return 0;
-	if ((!n->m && !n->pool) || n->job || n->snapshot)
+	if ((!n->m && !n->pool && !n->network) || n->job || n->snapshot)
 		return err_set(err, -EPERM, "its mode is fixed");
 	r = node_owner_path(n, path, sizeof(path));
 	if (r < 0)
 		return err_set(err, r, "name too long");
 	/* What nobody may write stays so: the mode says what is possible. */
 	possible = (n->row->mode & 0222) ? 0777 : 0555;
+	if (n->network)
+		return network_file_mode_set(n->network, path, st->st_mode & possible, err);
 	return n->m ? machine_file_mode_set(n->m, path, st->st_mode & possible, err)
 		    : pool_file_mode_set(n->pool, path, st->st_mode & possible, err);
 }
@@ -261,6 +277,8 @@ void node_complain(struct node *n, const char *what, const struct err *err)
 		volume_error_set(n->volume, what, err);
 	else if (n->pool && pool_alive(n->pool))
 		pool_error_set(n->pool, what, err);
+	else if (n->network && network_alive(n->network))
+		network_error_set(n->network, what, err);
 	else
 		model_error_set(n->fs->model, what, err);
 }

@@ -38,7 +38,8 @@ static bool row_present(struct node *dir, const struct row *row)
 			     .job = dir->job,
 			     .pool = dir->pool,
 			     .volume = dir->volume,
-			     .snapshot = dir->snapshot};
+			     .snapshot = dir->snapshot,
+			     .network = dir->network};
 
 	return row->kind != &kind_link || row->show(&probe, &sb) == 0;
 }

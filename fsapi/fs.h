@@ -25,6 +25,7 @@
 #include "job.h"
 #include "machine.h"
 #include "model.h"
+#include "nic.h"
 #include "pool.h"
 #include "snapshot.h"
 #include "util/cancel.h"
@@ -61,6 +62,10 @@ enum dir_id {
 	DIR_SNAPSHOT,
 	DIR_SNAPSHOT_DISKS,
 	DIR_SNAPSHOT_DISK,
+	DIR_NICS,
+	DIR_NIC,
+	DIR_NETWORKS,
+	DIR_NETWORK,
 	DIR_POOLS,
 	DIR_POOL,
 	DIR_VOLUMES,
@@ -72,19 +77,21 @@ enum dir_id {
 
 /*
  * Aspects of rows: those of a machine (enum machine_aspect), of a snapshot, of a pool, of a
- * volume, and others.
+ * volume, of a network, and others.
  */
 #define ASPECT_SNAPSHOT(aspect) (ASPECT_MAX + (int)(aspect))
 #define ASPECT_POOL(aspect)	(ASPECT_SNAPSHOT(SNAPSHOT_ASPECT_MAX) + (int)(aspect))
 #define ASPECT_VOLUME(aspect)	(ASPECT_POOL(POOL_ASPECT_MAX) + (int)(aspect))
+#define ASPECT_NETWORK(aspect)	(ASPECT_VOLUME(VOLUME_ASPECT_MAX) + (int)(aspect))
 enum {
 	ASPECT_FIXED = -1,    /* never changes while the daemon lives */
 	ASPECT_EVENTS = -2,   /* the log of events, and what the last command left */
 	ASPECT_MACHINES = -3, /* a machine came, went or was renamed */
 	ASPECT_JOB = -4,      /* the job of this directory */
 	ASPECT_JOBLIST = -5,
-	ASPECT_HOST = -6,  /* may change at any time; never told */
-	ASPECT_POOLS = -7, /* a pool came, went or was renamed */
+	ASPECT_HOST = -6,     /* may change at any time; never told */
+	ASPECT_POOLS = -7,    /* a pool came, went or was renamed */
+	ASPECT_NETWORKS = -8, /* the same of a network */
 };
 
 enum row_flags {
@@ -120,6 +127,7 @@ enum thing_kind {
 	THING_POOL,
 	THING_VOLUME,
 	THING_SNAPSHOT,
+	THING_NETWORK,
 	THING_KIND_MAX,
 };
 
@@ -221,7 +229,8 @@ struct log_ops {
 };
 
 struct blob_ops {
-	int (*open)(struct handle *h, struct err *err); /* fills h->content or h->core; neither: empty */
+	int (*open)(struct handle *h,
+		    struct err *err); /* fills h->content or h->core; neither: empty */
 	uint64_t (*size)(struct node *n);
 };
 
@@ -249,6 +258,7 @@ struct node {
 	struct machine *m;  /* what it belongs to, by itself or the directories above, which */
 	struct job *job;    /* hold the references; NULL where it does not */
 	struct pool *pool;
+	struct network *network;
 	struct volume *volume;
 	struct snapshot *snapshot;
 	struct scratch *scratch; /* of a scratch file's node: a reference */
@@ -327,18 +337,19 @@ static inline bool node_is_dir(const struct node *n)
 void node_name(struct node *n, char name[256]);
 /* Path from the root ("machines/a/state", "" for the root); -ENAMETOOLONG. */
 int node_path(struct node *n, char *path, size_t size);
-/* Path below its machine's or pool's directory ("disks/root/source"), for what belongs to one. */
+/* Path below its machine's, pool's or network's directory ("disks/root/source"), for what belongs
+ * to one. */
 int node_owner_path(struct node *n, char *path, size_t size);
 /* Whether it is the directory of something with an owner, which mkdir(2) made with all in it. */
 static inline bool node_is_owner(const struct node *n)
 {
 	return n->thing.kind == THING_MACHINE || n->thing.kind == THING_POOL ||
-	       n->thing.kind == THING_VOLUME;
+	       n->thing.kind == THING_NETWORK || n->thing.kind == THING_VOLUME;
 }
 /* Whether only mkdir(2), rmdir(2) and rename(2) change what its name is. */
 static inline bool thing_name_stays(struct thing t)
 {
-	return t.kind == THING_MACHINE || t.kind == THING_POOL;
+	return t.kind == THING_MACHINE || t.kind == THING_POOL || t.kind == THING_NETWORK;
 }
 /* Attributes as stat(2) shows them. -ENOENT where it is gone. */
 int node_stat(struct node *n, struct stat *st);
@@ -605,6 +616,8 @@ int tree_disk_build(struct dir dirs[DIR_MAX]);
 int tree_vcpu_build(struct dir dirs[DIR_MAX]);
 int tree_jobs_build(struct dir dirs[DIR_MAX]);
 int tree_host_build(struct dir dirs[DIR_MAX]);
+int tree_nic_build(struct dir dirs[DIR_MAX]);
+int tree_network_build(struct dir dirs[DIR_MAX]);
 int tree_pool_build(struct dir dirs[DIR_MAX]);
 int tree_volume_build(struct dir dirs[DIR_MAX]);
 int tree_snapshot_build(struct dir dirs[DIR_MAX]);

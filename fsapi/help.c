@@ -24,7 +24,10 @@ static const char root_text[] =
     "\n"
     "No read blocks. To wait: inotify, poll(2) for POLLPRI, tail -f, or a command that waits\n"
     "(echo 'wait stopped 60' > machines/web/ctl). Every refusal has words in `error`.\n"
-    "More in machines/NAME/README, pools/NAME/README and in filevisor(7).\n";
+    "  mkdir networks/lan                      define a network: addresses, names, a way out\n"
+    "  mkdir machines/web/nics/lan             a card\n"
+    "  echo lan > machines/web/nics/lan/network   in it; its address is then in nics/lan/address\n"
+    "More in machines/NAME/README, pools/NAME/README, networks/NAME/README and in filevisor(7).\n";
 
 static const char machine_text[] =
     "Sizes are written as 512M or 2G. A value that is refused changes nothing.\n";
@@ -87,6 +90,7 @@ static void help_subdir(const struct fsapi *fs, const char *name, enum dir_id di
 static void help_machine(const struct fsapi *fs, struct strbuf *sb)
 {
 	help_subdir(fs, "disks/NAME", DIR_DISK, sb);
+	help_subdir(fs, "nics/NAME", DIR_NIC, sb);
 	help_subdir(fs, "vcpu/N", DIR_VCPU, sb);
 	help_subdir(fs, "jobs/N", DIR_JOB, sb);
 	help_subdir(fs, "snapshots/NAME", DIR_SNAPSHOT, sb);
@@ -96,6 +100,8 @@ static void help_machine(const struct fsapi *fs, struct strbuf *sb)
 	    "Commands (a line written to ctl; a final \" &\" makes it a job under jobs/):",
 	    machine_command_help, sb);
 	help_commands("Commands of a disk (to disks/NAME/ctl):", machine_disk_command_help, sb);
+	help_commands("Commands of a network card (to nics/NAME/ctl):", machine_nic_command_help,
+		      sb);
 	help_commands("Commands of a snapshot (to snapshots/NAME/ctl; \" &\" likewise):",
 		      snapshot_command_help, sb);
 }
@@ -135,5 +141,7 @@ int help_show(struct node *n, struct strbuf *sb)
 		help_snapshot(fs, sb);
 	else if (d == &fs->dirs[DIR_POOL])
 		help_pool(fs, sb);
+	else if (d == &fs->dirs[DIR_NETWORK])
+		help_commands("Commands (a line written to ctl):", network_command_help, sb);
 	return 0;
 }

@@ -212,6 +212,7 @@ static void belong(struct node *n, const struct node *dir, struct child *child)
 	n->pool = dir->pool;
 	n->volume = dir->volume;
 	n->snapshot = dir->snapshot;
+	n->network = dir->network;
 	if (!child)
 		return;
 	n->thing = child->thing;
@@ -231,6 +232,9 @@ static void belong(struct node *n, const struct node *dir, struct child *child)
 		break;
 	case THING_SNAPSHOT:
 		n->snapshot = n->thing.ref;
+		break;
+	case THING_NETWORK:
+		n->network = n->thing.ref;
 		break;
 	case THING_NONE:
 	case THING_KIND_MAX:
@@ -337,6 +341,8 @@ static bool belongs(const struct node *n, struct thing t)
 		return n->volume == t.ref;
 	case THING_SNAPSHOT:
 		return n->snapshot == t.ref;
+	case THING_NETWORK:
+		return n->network == t.ref;
 	case THING_NONE:
 	case THING_KIND_MAX:
 		break;

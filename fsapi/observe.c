@@ -108,7 +108,7 @@ static void forget_attr(struct node *n, void *arg)
 		wire_forget_attr(n);
 }
 
-/* --- what the root's directories hold: machines and pools ----------------------------- */
+/* --- what the root's directories hold: machines, pools, networks ---------------------- */
 
 /* @old_name: by which it is no longer known; NULL: it came. */
 static void came_or_went(struct fsapi *fs, const char *list, struct thing t, bool gone,
@@ -157,9 +157,10 @@ static void machine_renamed(void *arg, struct machine *m, const char *old_name)
 	renamed(arg, "machines", thing_of(THING_MACHINE, m), old_name);
 }
 
-static void disk_came_or_went(struct node *mdir, const char *name)
+/* One of what is in the directory @list of @parent: a disk, a card, a snapshot, a volume. */
+static void part_came_or_went(struct node *parent, const char *list, const char *name)
 {
-	_cleanup_node_ struct node *dir = known_row(mdir, "disks");
+	_cleanup_node_ struct node *dir = known_row(parent, list);
 
 	if (!dir)
 		return;
@@ -168,30 +169,20 @@ static void disk_came_or_went(struct node *mdir, const char *name)
 		notify_child(dir, 0, name, (struct thing){0});
 }
 
-static void disk_changed(struct node *mdir, int aspect, const char *name)
+/* @own: the aspect of its directory. */
+static void part_changed(struct node *mdir, const char *list, int aspect, int own, const char *name)
 {
-	_cleanup_node_ struct node *dir = known_row(mdir, "disks");
-	_cleanup_node_ struct node *disk = NULL;
+	_cleanup_node_ struct node *dir = known_row(mdir, list);
+	_cleanup_node_ struct node *part = NULL;
 
 	if (!dir || !name)
 		return;
-	disk = node_find(dir, &node_dir(dir)->child, 0, name);
-	if (!disk)
+	part = node_find(dir, &node_dir(dir)->child, 0, name);
+	if (!part)
 		return;
-	if (aspect == ASPECT_DISK)
-		notify_changed(disk);
-	rows_changed(disk, aspect);
-}
-
-static void snapshot_came_or_went(struct node *mdir, const char *name)
-{
-	_cleanup_node_ struct node *dir = known_row(mdir, "snapshots");
-
-	if (!dir)
-		return;
-	notify_changed(dir);
-	if (name && !own_is(dir, name))
-		notify_child(dir, 0, name, (struct thing){0});
+	if (aspect == own)
+		notify_changed(part);
+	rows_changed(part, aspect);
 }
 
 static void machine_aspect_changed(void *arg, struct machine *m, enum machine_aspect aspect,
@@ -208,14 +199,21 @@ static void machine_aspect_changed(void *arg, struct machine *m, enum machine_as
 		nodes_of_thing(fs, thing_of(THING_MACHINE, m), forget_attr, NULL);
 		return;
 	case ASPECT_DISKS:
-		disk_came_or_went(mdir, name);
+		part_came_or_went(mdir, "disks", name);
 		return;
 	case ASPECT_DISK:
 	case ASPECT_DISK_CONTENT:
-		disk_changed(mdir, (int)aspect, name);
+		part_changed(mdir, "disks", (int)aspect, ASPECT_DISK, name);
+		return;
+	case ASPECT_NICS:
+		part_came_or_went(mdir, "nics", name);
+		return;
+	case ASPECT_NIC:
+	case ASPECT_NIC_ADDRESS:
+		part_changed(mdir, "nics", (int)aspect, ASPECT_NIC, name);
 		return;
 	case ASPECT_SNAPSHOTS:
-		snapshot_came_or_went(mdir, name);
+		part_came_or_went(mdir, "snapshots", name);
 		return;
 	case ASPECT_VCPUS:
 		dir = known_row(mdir, "vcpu");
@@ -261,17 +259,6 @@ static void pool_renamed(void *arg, struct pool *pool, const char *old_name)
 	renamed(arg, "pools", thing_of(THING_POOL, pool), old_name);
 }
 
-static void volume_came_or_went(struct node *pdir, const char *name)
-{
-	_cleanup_node_ struct node *dir = known_row(pdir, "volumes");
-
-	if (!dir)
-		return;
-	notify_changed(dir);
-	if (name && !own_is(dir, name))
-		notify_child(dir, 0, name, (struct thing){0});
-}
-
 static void pool_aspect_changed(void *arg, struct pool *pool, int aspect, const char *name)
 {
 	struct fsapi *fs = arg;
@@ -282,7 +269,7 @@ static void pool_aspect_changed(void *arg, struct pool *pool, int aspect, const 
 	if (aspect == POOL_ACCESS)
 		nodes_of_thing(fs, thing_of(THING_POOL, pool), forget_attr, NULL);
 	else if (aspect == POOL_VOLUMES)
-		volume_came_or_went(pdir, name);
+		part_came_or_went(pdir, "volumes", name);
 	else
 		rows_changed(pdir, ASPECT_POOL(aspect));
 }
@@ -306,6 +293,37 @@ static void volume_aspect_changed(void *arg, struct volume *volume, int aspect)
 	if (aspect == VOLUME_DEFINITION)
 		notify_changed(vdir);
 	rows_changed(vdir, ASPECT_VOLUME(aspect));
+}
+
+/* --- networks ------------------------------------------------------------------------- */
+
+static void network_added(void *arg, struct network *network)
+{
+	came_or_went(arg, "networks", thing_of(THING_NETWORK, network), false, NULL);
+}
+
+static void network_removed(void *arg, struct network *network)
+{
+	went(arg, "networks", thing_of(THING_NETWORK, network));
+}
+
+static void network_renamed(void *arg, struct network *network, const char *old_name)
+{
+	renamed(arg, "networks", thing_of(THING_NETWORK, network), old_name);
+}
+
+static void network_aspect_changed(void *arg, struct network *network, int aspect)
+{
+	struct fsapi *fs = arg;
+	struct thing t = thing_of(THING_NETWORK, network);
+	_cleanup_node_ struct node *dir = known_thing(fs, "networks", t);
+
+	if (!dir)
+		return;
+	if (aspect == NETWORK_ACCESS)
+		nodes_of_thing(fs, t, forget_attr, NULL);
+	else
+		rows_changed(dir, ASPECT_NETWORK(aspect));
 }
 
 static void events_grew(void *arg)
@@ -376,6 +394,10 @@ const struct model_observer fsapi_observer = {
     .pool_changed = pool_aspect_changed,
     .volume_changed = volume_aspect_changed,
     .snapshot_changed = snapshot_aspect_changed,
+    .network_added = network_added,
+    .network_removed = network_removed,
+    .network_renamed = network_renamed,
+    .network_changed = network_aspect_changed,
     .events_grew = events_grew,
     .job_added = job_added,
     .job_changed = job_state_changed,

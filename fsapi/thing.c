@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: ISC
 /*
- * What of the model has a directory of its own: machines, jobs, pools, volumes, snapshots. One
- * table.
+ * What of the model has a directory of its own: machines, jobs, pools, volumes, snapshots,
+ * networks. One table.
  */
 #include <stdio.h>
 
@@ -136,12 +136,38 @@ static bool alive_snapshot(void *ref)
 	return snapshot_alive(ref);
 }
 
+static void get_network(void *ref)
+{
+	network_get(ref);
+}
+
+static void put_network(void *ref)
+{
+	network_put(ref);
+}
+
+static void name_network(void *ref, char name[256])
+{
+	network_name(ref, name);
+}
+
+static uint64_t number_network(void *ref)
+{
+	return network_serial(ref);
+}
+
+static bool alive_network(void *ref)
+{
+	return network_alive(ref);
+}
+
 static const struct thing_ops things[] = {
     [THING_MACHINE] = {get_machine, put_machine, name_machine, number_machine, alive_machine},
     [THING_JOB] = {get_job, put_job, name_job, number_job, NULL},
     [THING_POOL] = {get_pool, put_pool, name_pool, number_pool, alive_pool},
     [THING_VOLUME] = {get_volume, put_volume, name_volume, number_volume, alive_volume},
     [THING_SNAPSHOT] = {get_snapshot, put_snapshot, name_snapshot, number_snapshot, alive_snapshot},
+    [THING_NETWORK] = {get_network, put_network, name_network, number_network, alive_network},
 };
 _Static_assert(nitems(things) == THING_KIND_MAX, "a row for each kind of thing");
 

@@ -58,6 +58,7 @@ static int stats_show(struct node *n, struct strbuf *sb)
 	notifier_stats(fs->notifier, &nt);
 	strbuf_printf(sb, "machines %zu\n", model_machine_count(fs->model));
 	strbuf_printf(sb, "pools %zu\n", model_pool_count(fs->model));
+	strbuf_printf(sb, "networks %zu\n", model_network_count(fs->model));
 	strbuf_printf(sb, "nodes %llu\n", (unsigned long long)atomic_load(&fs->n_nodes));
 	strbuf_printf(sb, "handles %llu\n", (unsigned long long)atomic_load(&fs->n_handles));
 	strbuf_printf(sb, "requests %llu\n", (unsigned long long)atomic_load(&fs->n_calls));
@@ -136,6 +137,12 @@ static const struct row root_rows[] = {
      .aspect = ASPECT_MACHINES,
      .dir = DIR_MACHINES,
      .help = "mkdir defines one, rmdir undefines it, mv renames it"},
+    {.name = "networks",
+     .kind = &kind_dir,
+     .mode = 01777,
+     .aspect = ASPECT_NETWORKS,
+     .dir = DIR_NETWORKS,
+     .help = "mkdir defines one (its machines reach the host and what it reaches), rmdir, mv"},
     {.name = "pools",
      .kind = &kind_dir,
      .mode = 01777,
@@ -250,8 +257,8 @@ int dir_add_rows(struct dir *d, const struct row *rows, size_t n)
 int tree_build(struct dir dirs[DIR_MAX])
 {
 	int (*const builders[])(struct dir *) = {
-	    tree_root_build,   tree_machine_build,  tree_disk_build,
-	    tree_vcpu_build,   tree_jobs_build,	    tree_pool_build,
+	    tree_root_build,   tree_machine_build,  tree_disk_build, tree_vcpu_build,
+	    tree_jobs_build,   tree_pool_build,	    tree_nic_build,  tree_network_build,
 	    tree_volume_build, tree_snapshot_build, tree_host_build,
 	};
 

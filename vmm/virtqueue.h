@@ -27,15 +27,15 @@ struct virtqueue {
 	bool event_idx;		    /* VIRTIO_RING_F_EVENT_IDX was negotiated */
 	bool indirect;		    /* VIRTIO_RING_F_INDIRECT_DESC was negotiated */
 	bool broken;
-	uint16_t next_avail;	/* the avail ring's entry to be taken next */
-	uint16_t next_used;	/* the used ring's entry to be written next */
-	uint16_t published;	/* used->idx as the guest sees it */
-	uint16_t in_flight;	/* taken and not yet pushed */
+	uint16_t next_avail; /* the avail ring's entry to be taken next */
+	uint16_t next_used;  /* the used ring's entry to be written next */
+	uint16_t published;  /* used->idx as the guest sees it */
+	uint16_t in_flight;  /* taken and not yet pushed */
 	/* Heads of chains that were taken before the guest went on here: popped first. The array
 	 * is whose who set it. */
 	const uint16_t *again;
 	uint16_t n_again;
-	bool popped_again; /* the last pop gave one of those */
+	bool popped_again;	/* the last pop gave one of those */
 	const char *broken_why; /* static words */
 };
 

@@ -432,6 +432,7 @@ static void one_that_is_ended_leaves_the_one_before(void **state)
 	struct cancel cancel;
 	char half[80], path[200];
 
+	assert_non_null(bytes);
 	snprintf(half, sizeof(half), ".archive-%s", s->id);
 	cancel_init(&cancel);
 	cancel_request(&cancel);

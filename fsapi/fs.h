@@ -176,11 +176,24 @@ struct dir_ops {
 	int (*rename)(struct node *dir, const char *name, const char *new_name, struct err *err);
 };
 
+/* Parts of a machine that are known by name (parts.c): of machine.h, nic.h. */
+struct part_ops {
+	bool (*exists)(struct machine *m, const char *name);
+	bool (*at)(struct machine *m, size_t index, char name[DISK_NAME_MAX + 1]);
+	int (*add)(struct machine *m, const char *name, const struct caller *caller,
+		   struct err *err);
+	int (*remove)(struct machine *m, const char *name, const struct caller *caller,
+		      struct err *err);
+};
+
+extern const struct dir_ops parts_ops; /* for a directory whose `parts` are set */
+
 struct dir {
 	const struct row *rows;
 	size_t n_rows;
 	struct row child; /* what each dynamic child is; it has no name */
 	const struct dir_ops *ops;
+	const struct part_ops *parts;
 	bool scratch;	   /* editors may leave their files here */
 	bool takes_long;   /* mkdir and rmdir here: as a command does, and cancelled like one */
 	bool no_copies;	   /* what is made here is no part of a copy of what it belongs to */
@@ -623,6 +636,8 @@ int tree_volume_build(struct dir dirs[DIR_MAX]);
 int tree_snapshot_build(struct dir dirs[DIR_MAX]);
 /* Adds rows to a directory; they are copied. */
 int dir_add_rows(struct dir *d, const struct row *rows, size_t n);
+/* A row for each key, an attribute: shown, stored and told as @row says. */
+int dir_add_keys(struct dir *d, const struct config_key *keys, size_t n, const struct row *row);
 
 /* README of a directory, from its rows. */
 int help_show(struct node *n, struct strbuf *sb);

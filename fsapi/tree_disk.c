@@ -4,7 +4,6 @@
  * and its content as a file.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "fsapi/fs.h"
@@ -131,114 +130,28 @@ static const struct row after_keys[] = {
 
 /* --- disks/ --------------------------------------------------------------------------- */
 
-static void disk_child(struct node *dir, const char *name, struct child *child)
-{
-	snprintf(child->name, sizeof(child->name), "%s", name);
-	child->row = &node_dir(dir)->child;
-}
-
-static int disks_find(struct node *dir, const char *name, struct child *child)
-{
-	if (!machine_disk_exists(dir->m, name))
-		return -ENOENT;
-	disk_child(dir, name, child);
-	return 0;
-}
-
-/* Removing one shifts those after it, so a listing keeps the names that it began with. */
-static void list_disks(struct node *dir, struct handle *h)
-{
-	char name[DISK_NAME_MAX + 1];
-
-	free(h->listing);
-	h->listing = NULL;
-	h->n_listing = 0;
-	while (machine_disk_at(dir->m, h->n_listing, name)) {
-		void *more = realloc(h->listing, (h->n_listing + 1) * sizeof(h->listing[0]));
-
-		if (!more)
-			return;
-		h->listing = more;
-		memcpy(h->listing[h->n_listing++], name, sizeof(name));
-	}
-}
-
-static bool disks_next(struct node *dir, struct handle *h, uint64_t *cursor, struct child *child)
-{
-	LOCK_SCOPE(&h->lock);
-	if (*cursor == 0)
-		list_disks(dir, h);
-	while (*cursor < h->n_listing) {
-		const char *name = h->listing[(*cursor)++];
-
-		if (machine_disk_exists(dir->m, name)) {
-			disk_child(dir, name, child);
-			return true;
-		}
-	}
-	return false;
-}
-
-static size_t disks_count(struct node *dir)
-{
-	char name[DISK_NAME_MAX + 1];
-	size_t n = 0;
-
-	while (machine_disk_at(dir->m, n, name))
-		n++;
-	return n;
-}
-
-static int disks_make(struct node *dir, const char *name, mode_t mode, const struct caller *caller,
-		      struct child *child, struct err *err)
-{
-	int r = machine_disk_add(dir->m, name, caller, err);
-
-	(void)mode;
-	if (r < 0)
-		return r;
-	disk_child(dir, name, child);
-	return 0;
-}
-
-static int disks_remove(struct node *dir, const char *name, const struct caller *caller,
-			struct err *err)
-{
-	return machine_disk_remove(dir->m, name, caller, err);
-}
-
-static const struct dir_ops disks_ops = {
-    .find = disks_find,
-    .next = disks_next,
-    .count = disks_count,
-    .make = disks_make,
-    .remove = disks_remove,
+static const struct part_ops disks = {
+    .exists = machine_disk_exists,
+    .at = machine_disk_at,
+    .add = machine_disk_add,
+    .remove = machine_disk_remove,
 };
+
+static const struct row key_row = {.aspect = ASPECT_DISK, .show = key_show, .store = key_store};
 
 int tree_disk_build(struct dir dirs[DIR_MAX])
 {
 	struct dir *d = &dirs[DIR_DISK];
 	int r;
 
-	dirs[DIR_DISKS].ops = &disks_ops;
+	dirs[DIR_DISKS].ops = &parts_ops;
+	dirs[DIR_DISKS].parts = &disks;
 	dirs[DIR_DISKS].child =
 	    (struct row){.kind = &kind_dir, .mode = 0777, .aspect = ASPECT_DISK, .dir = DIR_DISK};
 	d->scratch = true;
 	d->title = "A disk.";
 	r = dir_add_rows(d, before_keys, nitems(before_keys));
-	for (size_t i = 0; r == 0 && i < n_disk_keys; i++) {
-		const struct row row = {
-		    .name = disk_keys[i].name,
-		    .kind = &kind_attribute,
-		    .mode = 0666,
-		    .aspect = ASPECT_DISK,
-		    .show = key_show,
-		    .store = key_store,
-		    .arg = &disk_keys[i],
-		    .help = disk_keys[i].help,
-		};
-
-		r = dir_add_rows(d, &row, 1);
-	}
+	if (r == 0)
+		r = dir_add_keys(d, disk_keys, n_disk_keys, &key_row);
 	return r < 0 ? r : dir_add_rows(d, after_keys, nitems(after_keys));
 }

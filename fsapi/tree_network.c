@@ -222,6 +222,9 @@ static const struct dir_ops networks_ops = {
     .rename = networks_rename,
 };
 
+static const struct row key_row = {
+    .aspect = ASPECT_NETWORK(NETWORK_DEFINITION), .show = key_show, .store = key_store};
+
 int tree_network_build(struct dir dirs[DIR_MAX])
 {
 	struct dir *d = &dirs[DIR_NETWORK];
@@ -235,19 +238,7 @@ int tree_network_build(struct dir dirs[DIR_MAX])
 	d->scratch = true;
 	d->title = "A network.";
 	r = dir_add_rows(d, before_keys, nitems(before_keys));
-	for (size_t i = 0; r == 0 && i < n_network_keys; i++) {
-		const struct row row = {
-		    .name = network_keys[i].name,
-		    .kind = &kind_attribute,
-		    .mode = 0666,
-		    .aspect = ASPECT_NETWORK(NETWORK_DEFINITION),
-		    .show = key_show,
-		    .store = key_store,
-		    .arg = &network_keys[i],
-		    .help = network_keys[i].help,
-		};
-
-		r = dir_add_rows(d, &row, 1);
-	}
+	if (r == 0)
+		r = dir_add_keys(d, network_keys, n_network_keys, &key_row);
 	return r < 0 ? r : dir_add_rows(d, after_keys, nitems(after_keys));
 }

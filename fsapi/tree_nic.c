@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: ISC
 /* machines/NAME/nics: mkdir attaches a network card; its directory has one file for each key. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "fsapi/fs.h"
@@ -116,114 +115,28 @@ static const struct row after_keys[] = {
 
 /* --- nics/ ---------------------------------------------------------------------------- */
 
-static void nic_child(struct node *dir, const char *name, struct child *child)
-{
-	snprintf(child->name, sizeof(child->name), "%s", name);
-	child->row = &node_dir(dir)->child;
-}
-
-static int nics_find(struct node *dir, const char *name, struct child *child)
-{
-	if (!machine_nic_exists(dir->m, name))
-		return -ENOENT;
-	nic_child(dir, name, child);
-	return 0;
-}
-
-/* Removing one shifts those after it, so a listing keeps the names that it began with. */
-static void list_nics(struct node *dir, struct handle *h)
-{
-	char name[DISK_NAME_MAX + 1];
-
-	free(h->listing);
-	h->listing = NULL;
-	h->n_listing = 0;
-	while (machine_nic_at(dir->m, h->n_listing, name)) {
-		void *more = realloc(h->listing, (h->n_listing + 1) * sizeof(h->listing[0]));
-
-		if (!more)
-			return;
-		h->listing = more;
-		memcpy(h->listing[h->n_listing++], name, sizeof(name));
-	}
-}
-
-static bool nics_next(struct node *dir, struct handle *h, uint64_t *cursor, struct child *child)
-{
-	LOCK_SCOPE(&h->lock);
-	if (*cursor == 0)
-		list_nics(dir, h);
-	while (*cursor < h->n_listing) {
-		const char *name = h->listing[(*cursor)++];
-
-		if (machine_nic_exists(dir->m, name)) {
-			nic_child(dir, name, child);
-			return true;
-		}
-	}
-	return false;
-}
-
-static size_t nics_count(struct node *dir)
-{
-	char name[DISK_NAME_MAX + 1];
-	size_t n = 0;
-
-	while (machine_nic_at(dir->m, n, name))
-		n++;
-	return n;
-}
-
-static int nics_make(struct node *dir, const char *name, mode_t mode, const struct caller *caller,
-		     struct child *child, struct err *err)
-{
-	int r = machine_nic_add(dir->m, name, caller, err);
-
-	(void)mode;
-	if (r < 0)
-		return r;
-	nic_child(dir, name, child);
-	return 0;
-}
-
-static int nics_remove(struct node *dir, const char *name, const struct caller *caller,
-		       struct err *err)
-{
-	return machine_nic_remove(dir->m, name, caller, err);
-}
-
-static const struct dir_ops nics_ops = {
-    .find = nics_find,
-    .next = nics_next,
-    .count = nics_count,
-    .make = nics_make,
-    .remove = nics_remove,
+static const struct part_ops nics = {
+    .exists = machine_nic_exists,
+    .at = machine_nic_at,
+    .add = machine_nic_add,
+    .remove = machine_nic_remove,
 };
+
+static const struct row key_row = {.aspect = ASPECT_NIC, .show = key_show, .store = key_store};
 
 int tree_nic_build(struct dir dirs[DIR_MAX])
 {
 	struct dir *d = &dirs[DIR_NIC];
 	int r;
 
-	dirs[DIR_NICS].ops = &nics_ops;
+	dirs[DIR_NICS].ops = &parts_ops;
+	dirs[DIR_NICS].parts = &nics;
 	dirs[DIR_NICS].child =
 	    (struct row){.kind = &kind_dir, .mode = 0777, .aspect = ASPECT_NIC, .dir = DIR_NIC};
 	d->scratch = true;
 	d->title = "A network card.";
 	r = dir_add_rows(d, before_keys, nitems(before_keys));
-	for (size_t i = 0; r == 0 && i < n_nic_keys; i++) {
-		const struct row row = {
-		    .name = nic_keys[i].name,
-		    .kind = &kind_attribute,
-		    .mode = 0666,
-		    .aspect = ASPECT_NIC,
-		    .show = key_show,
-		    .store = key_store,
-		    .arg = &nic_keys[i],
-		    .help = nic_keys[i].help,
-		};
-
-		r = dir_add_rows(d, &row, 1);
-	}
+	if (r == 0)
+		r = dir_add_keys(d, nic_keys, n_nic_keys, &key_row);
 	return r < 0 ? r : dir_add_rows(d, after_keys, nitems(after_keys));
 }

@@ -190,6 +190,9 @@ static const struct dir_ops pools_ops = {
     .rename = pools_rename,
 };
 
+static const struct row key_row = {
+    .aspect = ASPECT_POOL(POOL_DEFINITION), .show = key_show, .store = key_store};
+
 int tree_pool_build(struct dir dirs[DIR_MAX])
 {
 	struct dir *d = &dirs[DIR_POOL];
@@ -201,19 +204,7 @@ int tree_pool_build(struct dir dirs[DIR_MAX])
 	d->scratch = true;
 	d->title = "A pool of storage.";
 	r = dir_add_rows(d, before_keys, nitems(before_keys));
-	for (size_t i = 0; r == 0 && i < n_pool_keys; i++) {
-		const struct row row = {
-		    .name = pool_keys[i].name,
-		    .kind = &kind_attribute,
-		    .mode = 0666,
-		    .aspect = ASPECT_POOL(POOL_DEFINITION),
-		    .show = key_show,
-		    .store = key_store,
-		    .arg = &pool_keys[i],
-		    .help = pool_keys[i].help,
-		};
-
-		r = dir_add_rows(d, &row, 1);
-	}
+	if (r == 0)
+		r = dir_add_keys(d, pool_keys, n_pool_keys, &key_row);
 	return r < 0 ? r : dir_add_rows(d, after_keys, nitems(after_keys));
 }

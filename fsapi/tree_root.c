@@ -254,6 +254,23 @@ int dir_add_rows(struct dir *d, const struct row *rows, size_t n)
 	return 0;
 }
 
+int dir_add_keys(struct dir *d, const struct config_key *keys, size_t n, const struct row *row)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		struct row copy = *row;
+
+		copy.name = keys[i].name;
+		copy.kind = &kind_attribute;
+		copy.mode = 0666;
+		copy.arg = &keys[i];
+		copy.help = keys[i].help;
+		r = dir_add_rows(d, &copy, 1);
+	}
+	return r;
+}
+
 int tree_build(struct dir dirs[DIR_MAX])
 {
 	int (*const builders[])(struct dir *) = {

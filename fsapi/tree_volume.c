@@ -199,6 +199,9 @@ static const struct dir_ops volumes_ops = {
     .remove = volumes_remove,
 };
 
+static const struct row key_row = {
+    .aspect = ASPECT_VOLUME(VOLUME_DEFINITION), .show = key_show, .store = key_store};
+
 int tree_volume_build(struct dir dirs[DIR_MAX])
 {
 	struct dir *d = &dirs[DIR_VOLUME];
@@ -212,19 +215,7 @@ int tree_volume_build(struct dir dirs[DIR_MAX])
 	d->scratch = true;
 	d->title = "A volume.";
 	r = dir_add_rows(d, before_keys, nitems(before_keys));
-	for (size_t i = 0; r == 0 && i < n_volume_keys; i++) {
-		const struct row row = {
-		    .name = volume_keys[i].name,
-		    .kind = &kind_attribute,
-		    .mode = 0666,
-		    .aspect = ASPECT_VOLUME(VOLUME_DEFINITION),
-		    .show = key_show,
-		    .store = key_store,
-		    .arg = &volume_keys[i],
-		    .help = volume_keys[i].help,
-		};
-
-		r = dir_add_rows(d, &row, 1);
-	}
+	if (r == 0)
+		r = dir_add_keys(d, volume_keys, n_volume_keys, &key_row);
 	return r < 0 ? r : dir_add_rows(d, after_keys, nitems(after_keys));
 }

@@ -139,7 +139,7 @@ static void *write_thread(void *arg)
 	const uint64_t one = 1;
 
 	prctl(PR_SET_NAME, "write", 0, 0, 0);
-	hold_write(h->write);
+	hold_write_all(h->write);
 	return write(h->written_fd, &one, sizeof(one)) < 0 ? h : NULL;
 }
 

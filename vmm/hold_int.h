@@ -37,7 +37,7 @@ unsigned hold_threads(void);
 bool hold_page_is_zero(const uint8_t *page);
 
 /* Does it; the result is in @w. Runs until it is done: who cancels it ends the process. */
-void hold_write(struct hold_write *w);
+void hold_write_all(struct hold_write *w);
 
 /* Pieces of guest memory, as a list. */
 static inline unsigned hold_regions(const struct memory *m, struct hold_region regions[2])

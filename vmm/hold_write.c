@@ -319,7 +319,7 @@ static int write_raw(struct hold_write *w)
 	return r;
 }
 
-void hold_write(struct hold_write *w)
+void hold_write_all(struct hold_write *w)
 {
 	int r = w->kind == VMM_MEMORY_PACKED ? pack_write(w) : write_raw(w);
 

@@ -13,6 +13,8 @@
 #include "net/host_nl.h"
 #include "util/cleanup.h"
 
+#define FOR_EVER UINT32_MAX /* as the kernel has it */
+
 static size_t family_bytes(int family)
 {
 	return family == AF_INET ? 4 : family == AF_INET6 ? 16 : 0;
@@ -38,6 +40,17 @@ struct address_listing {
 	int result;
 };
 
+static void take_lifetime(struct host_address *address, const struct nlattr *a)
+{
+	struct ifa_cacheinfo info;
+
+	if (mnl_attr_get_payload_len(a) < sizeof(info))
+		return;
+	memcpy(&info, mnl_attr_get_payload(a), sizeof(info));
+	address->valid_s = info.ifa_valid == FOR_EVER ? 0 : info.ifa_valid;
+	address->preferred_s = info.ifa_prefered == FOR_EVER ? 0 : info.ifa_prefered;
+}
+
 static int take_address(const struct nlmsghdr *hdr, void *arg)
 {
 	const struct ifaddrmsg *msg = mnl_nlmsg_get_payload(hdr);
@@ -52,7 +65,9 @@ static int take_address(const struct nlmsghdr *hdr, void *arg)
 	/* IFA_LOCAL is ours where a link has two ends, IFA_ADDRESS the other one's. */
 	mnl_attr_for_each(a, hdr, sizeof(*msg))
 	{
-		if (mnl_attr_get_type(a) == IFA_LOCAL)
+		if (mnl_attr_get_type(a) == IFA_CACHEINFO)
+			take_lifetime(&address, a);
+		else if (mnl_attr_get_type(a) == IFA_LOCAL)
 			local = have = take_bytes(address.addr, address.family, a);
 		else if (mnl_attr_get_type(a) == IFA_ADDRESS && !local)
 			have = take_bytes(address.addr, address.family, a);
@@ -98,6 +113,13 @@ static int change_address(uint16_t type, uint16_t flags, const struct host_addre
 		broadcast = ip | htonl(0xffffffffu >> address->prefix);
 		mnl_attr_put_u32(rq.hdr, IFA_BROADCAST, broadcast);
 	}
+	if (address->valid_s) {
+		struct ifa_cacheinfo info = {
+		    .ifa_valid = address->valid_s,
+		    .ifa_prefered = address->preferred_s ? address->preferred_s : address->valid_s};
+
+		mnl_attr_put(rq.hdr, IFA_CACHEINFO, sizeof(info), &info);
+	}
 	snprintf(name, sizeof(name), "%d", address->index);
 	return nl_words(nl_talk(&rq, NULL, NULL), err, what, name);
 }
@@ -126,7 +148,10 @@ static int take_route(const struct nlmsghdr *hdr, void *arg)
 {
 	const struct rtmsg *msg = mnl_nlmsg_get_payload(hdr);
 	struct route_listing *list = arg;
-	struct host_route route = {.family = msg->rtm_family, .prefix = msg->rtm_dst_len};
+	struct host_route route = {.family = msg->rtm_family,
+				   .prefix = msg->rtm_dst_len,
+				   .protocol = msg->rtm_protocol,
+				   .scope = msg->rtm_scope};
 	uint32_t table = msg->rtm_table;
 	const struct nlattr *a;
 
@@ -138,6 +163,10 @@ static int take_route(const struct nlmsghdr *hdr, void *arg)
 			route.has_via = take_bytes(route.via, route.family, a);
 		else if (mnl_attr_get_type(a) == RTA_OIF)
 			route.index = (int)mnl_attr_get_u32(a);
+		else if (mnl_attr_get_type(a) == RTA_PRIORITY)
+			route.metric = mnl_attr_get_u32(a);
+		else if (mnl_attr_get_type(a) == RTA_PREFSRC)
+			route.has_from = take_bytes(route.from, route.family, a);
 		else if (mnl_attr_get_type(a) == RTA_TABLE)
 			table = mnl_attr_get_u32(a);
 	}
@@ -156,6 +185,34 @@ int host_routes(host_route_fn *fn, void *arg)
 	nl_begin(&rq, RTM_GETROUTE, NLM_F_DUMP, sizeof(struct rtmsg));
 	r = nl_talk(&rq, take_route, &list);
 	return r < 0 ? r : list.result;
+}
+
+int host_route_add(const struct host_route *route, struct err *err)
+{
+	size_t len = family_bytes(route->family);
+	struct nl_request rq;
+	struct rtmsg *msg = nl_begin(&rq, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, sizeof(*msg));
+	char name[16];
+
+	if (len == 0 || route->prefix > 8 * len)
+		return err_set(err, -EINVAL, "no such route");
+	msg->rtm_family = (uint8_t)route->family;
+	msg->rtm_dst_len = (uint8_t)route->prefix;
+	msg->rtm_table = RT_TABLE_MAIN;
+	msg->rtm_type = RTN_UNICAST;
+	msg->rtm_protocol = route->protocol ? route->protocol : RTPROT_STATIC;
+	msg->rtm_scope = route->scope;
+	mnl_attr_put(rq.hdr, RTA_DST, len, route->to);
+	if (route->has_via)
+		mnl_attr_put(rq.hdr, RTA_GATEWAY, len, route->via);
+	if (route->has_from)
+		mnl_attr_put(rq.hdr, RTA_PREFSRC, len, route->from);
+	if (route->metric)
+		mnl_attr_put_u32(rq.hdr, RTA_PRIORITY, route->metric);
+	if (route->index)
+		mnl_attr_put_u32(rq.hdr, RTA_OIF, (uint32_t)route->index);
+	snprintf(name, sizeof(name), "%d", route->index);
+	return nl_words(nl_talk(&rq, NULL, NULL), err, "route of interface", name);
 }
 
 /* --- taps ---------------------------------------------------------------------------------------
@@ -190,4 +247,17 @@ int host_tap_make(const char *name, unsigned queues, int *fds, struct err *err)
 	if (r == -EBUSY)
 		return err_set(err, r, "there is an interface %s already", name);
 	return err_set(err, r, "tap %s: %s", name, strerror(-r));
+}
+
+int host_tap_lasting(const char *name, struct err *err)
+{
+	struct host_link link;
+	int fd, r;
+
+	r = host_tap_make(name, 1, &fd, err);
+	if (r < 0)
+		return r;
+	r = ioctl(fd, TUNSETPERSIST, 1) < 0 ? -errno : host_link_find(name, 0, &link);
+	close(fd);
+	return r < 0 ? err_set(err, r, "tap %s: %s", name, strerror(-r)) : link.index;
 }

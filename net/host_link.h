@@ -47,6 +47,8 @@ typedef int host_link_fn(const struct host_link *link, void *arg);
 int host_links(host_link_fn *fn, void *arg);
 /* By name, or by index where @name is NULL. -ENODEV. */
 int host_link_find(const char *name, int index, struct host_link *link);
+/* Of what the cable carries now, in Mbit/s; 0: not known, as without a cable. */
+uint32_t host_link_speed(const char *name);
 
 enum host_link_kind {
 	HOST_BRIDGE,
@@ -101,6 +103,7 @@ struct host_address {
 	uint8_t addr[16]; /* network order; IPv4: the first four */
 	unsigned prefix;
 	bool tentative; /* IPv6: not known to be unique yet */
+	uint32_t valid_s, preferred_s; /* for how long; 0: for ever */
 };
 
 typedef int host_address_fn(const struct host_address *address, void *arg);
@@ -116,11 +119,17 @@ struct host_route {
 	uint8_t via[16];
 	bool has_via;
 	int index; /* of the link; 0: none, or several */
+	uint32_t metric;
+	uint8_t protocol, scope; /* RTPROT_…: who made it; RT_SCOPE_… */
+	uint8_t from[16];	 /* the address that is taken by who sends there */
+	bool has_from;
 };
 
 /* Unicast routes of the main table. */
 typedef int host_route_fn(const struct host_route *route, void *arg);
 int host_routes(host_route_fn *fn, void *arg);
+/* Into the main table. -EEXIST where it is there. */
+int host_route_add(const struct host_route *route, struct err *err);
 
 /* --- taps ---------------------------------------------------------------------------------------
  */
@@ -130,6 +139,8 @@ int host_routes(host_route_fn *fn, void *arg);
  * their descriptors: it lives as long as one of them is open. -EBUSY where there is one.
  */
 int host_tap_make(const char *name, unsigned queues, int *fds, struct err *err);
+/* One that stays until it is removed, which is down. Its index; -EBUSY where there is one. */
+int host_tap_lasting(const char *name, struct err *err);
 
 /* --- changes ------------------------------------------------------------------------------------
  */

@@ -194,6 +194,74 @@ static void addresses_and_routes(void **state)
 	assert_int_equal(host_link_remove(index, &err), 0);
 }
 
+static int find_default(const struct host_route *r, void *arg)
+{
+	const struct host_route *wanted = arg;
+
+	return r->family == AF_INET && r->prefix == 0 && r->index == wanted->index &&
+	       r->metric == wanted->metric && r->has_via && memcmp(r->via, wanted->via, 4) == 0 &&
+	       r->protocol == wanted->protocol;
+}
+
+static int find_lifetime(const struct host_address *a, void *arg)
+{
+	struct host_address *wanted = arg;
+
+	return find_address(a, arg) && a->valid_s > 0 && a->valid_s <= wanted->valid_s &&
+	       a->preferred_s <= a->valid_s;
+}
+
+static void routes_and_lifetimes_come_back(void **state)
+{
+	struct host_address v4 = {.family = AF_INET, .addr = {192, 0, 2, 1}, .prefix = 24};
+	struct host_address lent = {
+	    .family = AF_INET, .addr = {198, 51, 100, 1}, .prefix = 24, .valid_s = 600};
+	struct host_route route = {.family = AF_INET,
+				   .via = {192, 0, 2, 254},
+				   .has_via = true,
+				   .metric = 77,
+				   .protocol = 4};
+	struct host_link_set set = HOST_LINK_SET;
+	struct err err = ERR_INIT;
+	int index;
+
+	need_namespace(state);
+	index = make(HOST_BRIDGE, "br4", &err);
+	assert_true(index > 0);
+	v4.index = lent.index = route.index = index;
+	set.up = 1;
+	assert_int_equal(host_link_set(index, &set, &err), 0);
+	assert_int_equal(host_route_add(&route, &err) < 0, true); /* no way there yet */
+	assert_int_equal(host_address_add(&v4, &err), 0);
+	assert_int_equal(host_address_add(&lent, &err), 0);
+	assert_int_equal(host_addresses(find_lifetime, &lent), 1);
+	assert_int_equal(host_route_add(&route, &err), 0);
+	assert_int_equal(host_route_add(&route, &err), -EEXIST);
+	assert_int_equal(host_routes(find_default, &route), 1);
+	route.prefix = 33;
+	assert_int_equal(host_route_add(&route, &err), -EINVAL);
+	assert_int_equal(host_link_remove(index, &err), 0);
+}
+
+static void lasting_taps_stay(void **state)
+{
+	struct err err = ERR_INIT;
+	struct host_link l;
+	int index;
+
+	need_namespace(state);
+	if (access("/dev/net/tun", R_OK | W_OK) < 0)
+		skip();
+	index = host_tap_lasting("t1", &err);
+	assert_true(index > 0);
+	assert_int_equal(host_tap_lasting("t1", &err), -EBUSY);
+	assert_int_equal(host_link_find("t1", 0, &l), 0);
+	assert_int_equal(l.index, index);
+	assert_int_equal(host_link_speed("nobody"), 0);
+	assert_int_equal(host_link_remove(index, &err), 0);
+	assert_int_equal(host_link_find("t1", 0, &l), -ENODEV);
+}
+
 static void taps_live_as_long_as_their_queues(void **state)
 {
 	struct err err = ERR_INIT;
@@ -240,6 +308,8 @@ int main(void)
 	    cmocka_unit_test(ports_have_masters),
 	    cmocka_unit_test(vlans_where_there_are_any),
 	    cmocka_unit_test(addresses_and_routes),
+	    cmocka_unit_test(routes_and_lifetimes_come_back),
+	    cmocka_unit_test(lasting_taps_stay),
 	    cmocka_unit_test(taps_live_as_long_as_their_queues),
 	    cmocka_unit_test(changes_wake_who_watches),
 	};

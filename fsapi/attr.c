@@ -19,7 +19,8 @@ bool node_alive(struct node *n)
 	return (!n->m || machine_alive(n->m)) && (!n->pool || pool_alive(n->pool)) &&
 	       (!n->volume || volume_alive(n->volume)) &&
 	       (!n->snapshot || snapshot_alive(n->snapshot)) &&
-	       (!n->network || network_alive(n->network));
+	       (!n->network || network_alive(n->network)) &&
+	       (!n->interface || interface_alive(n->interface));
 }
 
 bool node_attr_told(const struct node *n)
@@ -52,6 +53,9 @@ static const char *part_name(const struct node *n)
 /* Of an aspect of what it belongs to. */
 static struct timespec thing_mtime(struct node *n, int aspect, struct timespec otherwise)
 {
+	if (n->interface && aspect >= ASPECT_INTERFACE(0))
+		return interface_changed(n->interface,
+					 (enum interface_aspect)(aspect - ASPECT_INTERFACE(0)));
 	if (n->network && aspect >= ASPECT_NETWORK(0))
 		return network_changed(n->network,
 				       (enum network_aspect)(aspect - ASPECT_NETWORK(0)));
@@ -82,6 +86,10 @@ struct timespec node_mtime(struct node *n)
 		return model_pools_changed(model);
 	case ASPECT_NETWORKS:
 		return model_networks_changed(model);
+	case ASPECT_INTERFACES:
+		return model_interfaces_changed(model);
+	case ASPECT_INTERFACES_TOLD:
+		return interfaces_told(model);
 	case ASPECT_JOB:
 		return n->job ? job_changed(n->job) : ts;
 	case ASPECT_JOBLIST:
@@ -265,6 +273,15 @@ int node_chattr(struct node *n, const struct stat *st, unsigned which, struct er
 		    : pool_file_mode_set(n->pool, path, st->st_mode & possible, err);
 }
 
+/* Of host/interfaces, or below. */
+static bool of_interfaces(const struct node *n)
+{
+	for (; n; n = n->parent)
+		if (n->row->dir == DIR_INTERFACES)
+			return true;
+	return false;
+}
+
 void node_complain(struct node *n, const char *what, const struct err *err)
 {
 	if (!err->code)
@@ -279,6 +296,8 @@ void node_complain(struct node *n, const char *what, const struct err *err)
 		pool_error_set(n->pool, what, err);
 	else if (n->network && network_alive(n->network))
 		network_error_set(n->network, what, err);
+	else if (of_interfaces(n))
+		interfaces_error_set(n->fs->model, what, err);
 	else
 		model_error_set(n->fs->model, what, err);
 }

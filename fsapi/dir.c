@@ -39,7 +39,8 @@ static bool row_present(struct node *dir, const struct row *row)
 			     .pool = dir->pool,
 			     .volume = dir->volume,
 			     .snapshot = dir->snapshot,
-			     .network = dir->network};
+			     .network = dir->network,
+			     .interface = dir->interface};
 
 	return row->kind != &kind_link || row->show(&probe, &sb) == 0;
 }

@@ -22,6 +22,7 @@
 
 #include "content.h"
 #include "fsapi/crew.h"
+#include "interfaces.h"
 #include "job.h"
 #include "machine.h"
 #include "model.h"
@@ -70,6 +71,8 @@ enum dir_id {
 	DIR_POOL,
 	DIR_VOLUMES,
 	DIR_VOLUME,
+	DIR_INTERFACES,
+	DIR_INTERFACE,
 	DIR_HOST, /* its subdirectories follow after DIR_STATIC */
 	DIR_STATIC,
 	DIR_MAX = DIR_STATIC + 32,
@@ -77,21 +80,24 @@ enum dir_id {
 
 /*
  * Aspects of rows: those of a machine (enum machine_aspect), of a snapshot, of a pool, of a
- * volume, of a network, and others.
+ * volume, of a network, of an interface of the host, and others.
  */
-#define ASPECT_SNAPSHOT(aspect) (ASPECT_MAX + (int)(aspect))
-#define ASPECT_POOL(aspect)	(ASPECT_SNAPSHOT(SNAPSHOT_ASPECT_MAX) + (int)(aspect))
-#define ASPECT_VOLUME(aspect)	(ASPECT_POOL(POOL_ASPECT_MAX) + (int)(aspect))
-#define ASPECT_NETWORK(aspect)	(ASPECT_VOLUME(VOLUME_ASPECT_MAX) + (int)(aspect))
+#define ASPECT_SNAPSHOT(aspect)	 (ASPECT_MAX + (int)(aspect))
+#define ASPECT_POOL(aspect)	 (ASPECT_SNAPSHOT(SNAPSHOT_ASPECT_MAX) + (int)(aspect))
+#define ASPECT_VOLUME(aspect)	 (ASPECT_POOL(POOL_ASPECT_MAX) + (int)(aspect))
+#define ASPECT_NETWORK(aspect)	 (ASPECT_VOLUME(VOLUME_ASPECT_MAX) + (int)(aspect))
+#define ASPECT_INTERFACE(aspect) (ASPECT_NETWORK(NETWORK_ASPECT_MAX) + (int)(aspect))
 enum {
 	ASPECT_FIXED = -1,    /* never changes while the daemon lives */
 	ASPECT_EVENTS = -2,   /* the log of events, and what the last command left */
 	ASPECT_MACHINES = -3, /* a machine came, went or was renamed */
 	ASPECT_JOB = -4,      /* the job of this directory */
 	ASPECT_JOBLIST = -5,
-	ASPECT_HOST = -6,     /* may change at any time; never told */
-	ASPECT_POOLS = -7,    /* a pool came, went or was renamed */
-	ASPECT_NETWORKS = -8, /* the same of a network */
+	ASPECT_HOST = -6,	      /* may change at any time; never told */
+	ASPECT_POOLS = -7,	      /* a pool came, went or was renamed */
+	ASPECT_NETWORKS = -8,	      /* the same of a network */
+	ASPECT_INTERFACES = -9,	      /* ... of an interface of the host */
+	ASPECT_INTERFACES_TOLD = -10, /* what is said of all of them */
 };
 
 enum row_flags {
@@ -128,6 +134,7 @@ enum thing_kind {
 	THING_VOLUME,
 	THING_SNAPSHOT,
 	THING_NETWORK,
+	THING_INTERFACE,
 	THING_KIND_MAX,
 };
 
@@ -272,6 +279,7 @@ struct node {
 	struct job *job;    /* hold the references; NULL where it does not */
 	struct pool *pool;
 	struct network *network;
+	struct interface *interface;
 	struct volume *volume;
 	struct snapshot *snapshot;
 	struct scratch *scratch; /* of a scratch file's node: a reference */
@@ -629,6 +637,7 @@ int tree_disk_build(struct dir dirs[DIR_MAX]);
 int tree_vcpu_build(struct dir dirs[DIR_MAX]);
 int tree_jobs_build(struct dir dirs[DIR_MAX]);
 int tree_host_build(struct dir dirs[DIR_MAX]);
+int tree_interfaces_build(struct dir dirs[DIR_MAX]);
 int tree_nic_build(struct dir dirs[DIR_MAX]);
 int tree_network_build(struct dir dirs[DIR_MAX]);
 int tree_pool_build(struct dir dirs[DIR_MAX]);

@@ -64,6 +64,14 @@ static const char pool_text[] =
     "A volume is new until its content is first written or a machine uses it: its size, format\n"
     "and backing may be set in any order. A machine names it as NAME/VOLUME in disks/X/source.\n";
 
+static const char interfaces_text[] =
+    "What is made here is a bridge until its type is written. It stays until it is removed or the\n"
+    "host restarts. Interfaces of others are only shown, unless root writes true to `manage`.\n"
+    "To try changes without cutting yourself off:\n"
+    "  echo 'commit-within 60' > ctl           what is changed now is put back in a minute,\n"
+    "  echo 192.0.2.7/24 > br0/addresses       whatever it is,\n"
+    "  echo commit > ctl                       unless you are still there to say this\n";
+
 /* "usage\thelp" lines, in two columns. */
 static void help_commands(const char *title, void (*help)(struct strbuf *sb), struct strbuf *sb)
 {
@@ -126,6 +134,13 @@ static void help_pool(const struct fsapi *fs, struct strbuf *sb)
 	    volume_command_help, sb);
 }
 
+static void help_interfaces(const struct fsapi *fs, struct strbuf *sb)
+{
+	help_subdir(fs, "NAME", DIR_INTERFACE, sb);
+	strbuf_printf(sb, "\n%s", interfaces_text);
+	help_commands("Commands (a line written to ctl):", interfaces_command_help, sb);
+}
+
 int help_show(struct node *n, struct strbuf *sb)
 {
 	const struct fsapi *fs = n->fs;
@@ -141,6 +156,8 @@ int help_show(struct node *n, struct strbuf *sb)
 		help_snapshot(fs, sb);
 	else if (d == &fs->dirs[DIR_POOL])
 		help_pool(fs, sb);
+	else if (d == &fs->dirs[DIR_INTERFACES])
+		help_interfaces(fs, sb);
 	else if (d == &fs->dirs[DIR_NETWORK])
 		help_commands("Commands (a line written to ctl):", network_command_help, sb);
 	return 0;

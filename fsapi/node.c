@@ -213,6 +213,7 @@ static void belong(struct node *n, const struct node *dir, struct child *child)
 	n->volume = dir->volume;
 	n->snapshot = dir->snapshot;
 	n->network = dir->network;
+	n->interface = dir->interface;
 	if (!child)
 		return;
 	n->thing = child->thing;
@@ -235,6 +236,9 @@ static void belong(struct node *n, const struct node *dir, struct child *child)
 		break;
 	case THING_NETWORK:
 		n->network = n->thing.ref;
+		break;
+	case THING_INTERFACE:
+		n->interface = n->thing.ref;
 		break;
 	case THING_NONE:
 	case THING_KIND_MAX:
@@ -343,6 +347,8 @@ static bool belongs(const struct node *n, struct thing t)
 		return n->snapshot == t.ref;
 	case THING_NETWORK:
 		return n->network == t.ref;
+	case THING_INTERFACE:
+		return n->interface == t.ref;
 	case THING_NONE:
 	case THING_KIND_MAX:
 		break;

@@ -67,10 +67,23 @@ static struct node *known_row(struct node *dir, const char *name)
 	return row ? node_find(dir, row, 0, NULL) : NULL;
 }
 
-/* The directory of a machine or pool, which is in @list of the root. */
+static struct node *known_interfaces(struct fsapi *fs)
+{
+	_cleanup_node_ struct node *host = known_row(fs->root, "host");
+
+	return known_row(host, "interfaces");
+}
+
+/* Where things of that kind are: a directory of the root, or the host's interfaces. */
+static struct node *known_list(struct fsapi *fs, const char *list, struct thing t)
+{
+	return t.kind == THING_INTERFACE ? known_interfaces(fs) : known_row(fs->root, list);
+}
+
+/* The directory of a machine or pool, which is in @list. */
 static struct node *known_thing(struct fsapi *fs, const char *list, struct thing t)
 {
-	_cleanup_node_ struct node *dir = known_row(fs->root, list);
+	_cleanup_node_ struct node *dir = known_list(fs, list, t);
 
 	return dir ? node_find(dir, &node_dir(dir)->child, CHILD_ID(thing_number(t)), NULL) : NULL;
 }
@@ -114,7 +127,7 @@ static void forget_attr(struct node *n, void *arg)
 static void came_or_went(struct fsapi *fs, const char *list, struct thing t, bool gone,
 			 const char *old_name)
 {
-	_cleanup_node_ struct node *dir = known_row(fs->root, list);
+	_cleanup_node_ struct node *dir = known_list(fs, list, t);
 
 	if (!dir)
 		return;
@@ -326,6 +339,40 @@ static void network_aspect_changed(void *arg, struct network *network, int aspec
 		rows_changed(dir, ASPECT_NETWORK(aspect));
 }
 
+/* --- interfaces of the host ----------------------------------------------------------- */
+
+static void interface_added(void *arg, struct interface *i)
+{
+	came_or_went(arg, "interfaces", thing_of(THING_INTERFACE, i), false, NULL);
+}
+
+static void interface_removed(void *arg, struct interface *i)
+{
+	went(arg, "interfaces", thing_of(THING_INTERFACE, i));
+}
+
+static void interface_renamed(void *arg, struct interface *i, const char *old_name)
+{
+	renamed(arg, "interfaces", thing_of(THING_INTERFACE, i), old_name);
+}
+
+static void interface_aspect_changed(void *arg, struct interface *i, int aspect)
+{
+	_cleanup_node_ struct node *dir =
+	    known_thing(arg, "interfaces", thing_of(THING_INTERFACE, i));
+
+	if (dir)
+		rows_changed(dir, ASPECT_INTERFACE(aspect));
+}
+
+static void interfaces_were_told(void *arg)
+{
+	_cleanup_node_ struct node *dir = known_interfaces(arg);
+
+	if (dir)
+		rows_changed(dir, ASPECT_INTERFACES_TOLD);
+}
+
 static void events_grew(void *arg)
 {
 	struct fsapi *fs = arg;
@@ -398,6 +445,11 @@ const struct model_observer fsapi_observer = {
     .network_removed = network_removed,
     .network_renamed = network_renamed,
     .network_changed = network_aspect_changed,
+    .interface_added = interface_added,
+    .interface_removed = interface_removed,
+    .interface_renamed = interface_renamed,
+    .interface_changed = interface_aspect_changed,
+    .interfaces_told = interfaces_were_told,
     .events_grew = events_grew,
     .job_added = job_added,
     .job_changed = job_state_changed,

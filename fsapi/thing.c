@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: ISC
 /*
  * What of the model has a directory of its own: machines, jobs, pools, volumes, snapshots,
- * networks. One table.
+ * networks, interfaces of the host. One table.
  */
 #include <stdio.h>
 
@@ -161,6 +161,31 @@ static bool alive_network(void *ref)
 	return network_alive(ref);
 }
 
+static void get_interface(void *ref)
+{
+	interface_get(ref);
+}
+
+static void put_interface(void *ref)
+{
+	interface_put(ref);
+}
+
+static void name_interface(void *ref, char name[256])
+{
+	interface_name(ref, name);
+}
+
+static uint64_t number_interface(void *ref)
+{
+	return interface_serial(ref);
+}
+
+static bool alive_interface(void *ref)
+{
+	return interface_alive(ref);
+}
+
 static const struct thing_ops things[] = {
     [THING_MACHINE] = {get_machine, put_machine, name_machine, number_machine, alive_machine},
     [THING_JOB] = {get_job, put_job, name_job, number_job, NULL},
@@ -168,6 +193,8 @@ static const struct thing_ops things[] = {
     [THING_VOLUME] = {get_volume, put_volume, name_volume, number_volume, alive_volume},
     [THING_SNAPSHOT] = {get_snapshot, put_snapshot, name_snapshot, number_snapshot, alive_snapshot},
     [THING_NETWORK] = {get_network, put_network, name_network, number_network, alive_network},
+    [THING_INTERFACE] = {get_interface, put_interface, name_interface, number_interface,
+			 alive_interface},
 };
 _Static_assert(nitems(things) == THING_KIND_MAX, "a row for each kind of thing");
 

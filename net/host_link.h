@@ -102,7 +102,7 @@ struct host_address {
 	int family;
 	uint8_t addr[16]; /* network order; IPv4: the first four */
 	unsigned prefix;
-	bool tentative; /* IPv6: not known to be unique yet */
+	bool tentative;		       /* IPv6: not known to be unique yet */
 	uint32_t valid_s, preferred_s; /* for how long; 0: for ever */
 };
 

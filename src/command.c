@@ -9,10 +9,15 @@
 /* --- subjects ----------------------------------------------------------------------------- */
 
 static const struct subject_ops *const ops_of_kind[SUBJECT_KIND_MAX] = {
-    [SUBJECT_MODEL] = &model_subject_ops,     [SUBJECT_MACHINE] = &machine_subject_ops,
-    [SUBJECT_DISK] = &disk_subject_ops,	      [SUBJECT_POOL] = &pool_subject_ops,
-    [SUBJECT_VOLUME] = &volume_subject_ops,   [SUBJECT_SNAPSHOT] = &snapshot_subject_ops,
-    [SUBJECT_NETWORK] = &network_subject_ops, [SUBJECT_NIC] = &nic_subject_ops,
+    [SUBJECT_MODEL] = &model_subject_ops,
+    [SUBJECT_MACHINE] = &machine_subject_ops,
+    [SUBJECT_DISK] = &disk_subject_ops,
+    [SUBJECT_POOL] = &pool_subject_ops,
+    [SUBJECT_VOLUME] = &volume_subject_ops,
+    [SUBJECT_SNAPSHOT] = &snapshot_subject_ops,
+    [SUBJECT_NETWORK] = &network_subject_ops,
+    [SUBJECT_NIC] = &nic_subject_ops,
+    [SUBJECT_INTERFACES] = &interfaces_subject_ops,
 };
 
 const struct subject_ops *subject_ops(const struct subject *s)
@@ -56,6 +61,8 @@ bool subject_within(const struct subject *s, const struct subject *of)
 		return s->snapshot == of->snapshot;
 	case SUBJECT_NETWORK:
 		return s->network == of->network;
+	case SUBJECT_INTERFACES:
+		return s->kind == SUBJECT_INTERFACES;
 	case SUBJECT_KIND_MAX:
 		break;
 	}

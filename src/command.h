@@ -25,6 +25,7 @@ enum subject_kind {
 	SUBJECT_SNAPSHOT,
 	SUBJECT_NETWORK,
 	SUBJECT_NIC,
+	SUBJECT_INTERFACES, /* of the host, all of them */
 	SUBJECT_KIND_MAX,
 };
 
@@ -90,14 +91,15 @@ struct subject_ops {
 	void (*jobs_changed)(const struct subject *s);
 };
 
-extern const struct subject_ops model_subject_ops;    /* commands.c */
-extern const struct subject_ops machine_subject_ops;  /* command_machine.c */
-extern const struct subject_ops disk_subject_ops;     /* disk_commands.c */
-extern const struct subject_ops nic_subject_ops;      /* nic_commands.c */
-extern const struct subject_ops pool_subject_ops;     /* pool_commands.c */
-extern const struct subject_ops volume_subject_ops;   /* volume_commands.c */
-extern const struct subject_ops snapshot_subject_ops; /* snapshot_commands.c */
-extern const struct subject_ops network_subject_ops;  /* network_commands.c */
+extern const struct subject_ops model_subject_ops;	/* commands.c */
+extern const struct subject_ops machine_subject_ops;	/* command_machine.c */
+extern const struct subject_ops disk_subject_ops;	/* disk_commands.c */
+extern const struct subject_ops nic_subject_ops;	/* nic_commands.c */
+extern const struct subject_ops pool_subject_ops;	/* pool_commands.c */
+extern const struct subject_ops volume_subject_ops;	/* volume_commands.c */
+extern const struct subject_ops snapshot_subject_ops;	/* snapshot_commands.c */
+extern const struct subject_ops network_subject_ops;	/* network_commands.c */
+extern const struct subject_ops interfaces_subject_ops; /* interface_commands.c */
 
 extern const struct command machine_commands[];
 extern const size_t n_machine_commands;

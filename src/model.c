@@ -13,6 +13,7 @@
 #include "pool_int.h"
 #include "pools.h"
 #include "disk.h"
+#include "interfaces_int.h"
 #include "network_int.h"
 #include "nic_int.h"
 #include "save.h"
@@ -156,6 +157,31 @@ void tell_network_changed(struct network *network, int aspect)
 	TELL(network->model, network_changed, network, aspect);
 }
 
+void tell_interface(struct interface *i, enum interface_news news, const char *old_name)
+{
+	switch (news) {
+	case INTERFACE_NEWS_ADDED:
+		TELL(i->all->model, interface_added, i);
+		break;
+	case INTERFACE_NEWS_REMOVED:
+		TELL(i->all->model, interface_removed, i);
+		break;
+	case INTERFACE_NEWS_RENAMED:
+		TELL(i->all->model, interface_renamed, i, old_name);
+		break;
+	}
+}
+
+void tell_interface_changed(struct interface *i, int aspect)
+{
+	TELL(i->all->model, interface_changed, i, aspect);
+}
+
+void tell_interfaces_ctl(struct model *model)
+{
+	TELL(model, interfaces_told);
+}
+
 void tell_snapshot(struct snapshot *s, enum snapshot_aspect aspect)
 {
 	pthread_mutex_lock(&s->lock);
@@ -239,6 +265,8 @@ static int open_parts(struct model *model, struct err *err)
 		layers_tidy_all(model);
 		disk_sizes_look(model);
 		r = networks_open(&model->networks, model, err);
+		if (r == 0)
+			r = interfaces_open(&model->interfaces, model, err);
 		if (r == 0 && nic_releases_start(model->nic_releases) < 0)
 			r = err_set(err, -EAGAIN, "cannot start a thread");
 	}
@@ -324,6 +352,8 @@ void model_close(struct model *model)
 	if (model->jobs)
 		jobs_close(model->jobs);
 	nic_releases_close(take_ptr(model->nic_releases));
+	interfaces_close(model->interfaces);
+	model->interfaces = NULL;
 	networks_close(model->networks);
 	model->networks = NULL;
 	pools_close(model->pools); /* its threads look there until they end */

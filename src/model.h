@@ -28,6 +28,7 @@ struct pool;
 struct volume;
 struct snapshot;
 struct network;
+struct interface;
 
 struct model_options {
 	const char *state_dir; /* definitions, consoles; kept */
@@ -97,6 +98,13 @@ struct model_observer {
 	void (*network_renamed)(void *arg, struct network *network, const char *old_name);
 	/* @aspect: enum network_aspect of network.h */
 	void (*network_changed)(void *arg, struct network *network, int aspect);
+	void (*interface_added)(void *arg, struct interface *i);
+	void (*interface_removed)(void *arg, struct interface *i);
+	void (*interface_renamed)(void *arg, struct interface *i, const char *old_name);
+	/* @aspect: enum interface_aspect of interfaces.h */
+	void (*interface_changed)(void *arg, struct interface *i, int aspect);
+	/* what host/interfaces/{ctl,error,trial} show */
+	void (*interfaces_told)(void *arg);
 	void (*events_grew)(void *arg);
 	void (*job_added)(void *arg, struct job *job);
 	void (*job_changed)(void *arg, struct job *job);

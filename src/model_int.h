@@ -37,6 +37,7 @@ struct vmm;
 struct vmm_loop;
 struct jobs;
 struct pools;
+struct interfaces;
 struct networks;
 struct counters;
 struct opener;
@@ -77,6 +78,7 @@ struct model {
 	struct vmm_loop *loop;
 	struct pools *pools;
 	struct networks *networks;
+	struct interfaces *interfaces;
 	atomic_uint_fast64_t last_serial; /* of machines, pools and volumes */
 	struct opener *opener;
 	struct disk_sizes *disk_sizes;

@@ -771,6 +771,7 @@ void machine_core_close(struct machine_core *core)
 }
 
 #include "tests/unit/fsapi/fake_jobs.h"
+#include "tests/unit/fsapi/fake_interfaces.h"
 #include "tests/unit/fsapi/fake_network.h"
 #include "tests/unit/fsapi/fake_pool.h"
 #include "tests/unit/fsapi/fake_snapshot.h"

@@ -204,6 +204,8 @@ uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/filevisord $(DESTDIR)$(MANDIR)/man8/filevisord.8 \
 		$(DESTDIR)$(MANDIR)/man7/filevisor.7 $(DESTDIR)$(UNITDIR)/filevisord.service
 	rm -rf $(DESTDIR)$(LIBEXEC) $(DESTDIR)$(DOCDIR)
+	$(Q)[ -n "$(DESTDIR)" ] || grep -ls '^filevisor interface ' /sys/class/net/*/ifalias | \
+		cut -d / -f 5 | xargs -r -n 1 ip link del dev
 
 clean:
 	rm -rf build

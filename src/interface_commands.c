@@ -7,15 +7,14 @@
 #include "util/cleanup.h"
 #include "util/size.h"
 
-#define WITHIN_MAX 3600 /* seconds */
-
 enum { NOT_TRYING, TRYING };
 
 static int seconds_of(const char *text, uint64_t *seconds, struct err *err)
 {
-	int r = uint_parse(text, 1, WITHIN_MAX, seconds);
+	int r = uint_parse(text, 1, TRIAL_SECONDS_MAX, seconds);
 
-	return r < 0 ? err_set(err, r, "'%.40s': it is within 1 to %d seconds", text, WITHIN_MAX)
+	return r < 0 ? err_set(err, r, "'%.40s': it is within 1 to %d seconds", text,
+			       TRIAL_SECONDS_MAX)
 		     : 0;
 }
 

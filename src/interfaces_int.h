@@ -9,7 +9,8 @@
  *   interface_set.c       settings: up, mtu, mac, master, manage
  *   interface_addresses.c its addresses, set as a whole
  *   interface_make.c      made, made anew as another type, removed, renamed
- *   interface_trial.c     changes that are tried: noted, put back
+ *   interface_trial.c     changes that are tried: noted, kept for the next daemon
+ *   interface_undo.c      ... put back
  *   interface_commands.c  host/interfaces/ctl
  *
  * Locks, in the order in which they may be taken:
@@ -27,7 +28,35 @@
 #define INTERFACES_ALIAS "filevisor interface "
 #define NETWORKS_ALIAS	 "filevisor_" /* begins those of networks/, of whichever daemon */
 
-struct trial;
+#define NOTES_MAX	  256 /* of one trial */
+#define TRIAL_SECONDS_MAX 3600
+
+enum note_kind { NOTE_WAS, NOTE_MADE };
+
+/* As it is in the file, too: read by a daemon that was built alike, or not at all. */
+struct note_head {
+	uint32_t kind, n_addresses, n_routes;
+	struct host_link link; /* MADE: its name alone */
+	char master[IFNAMSIZ], lower[IFNAMSIZ];
+};
+
+struct note {
+	struct note_head head;
+	struct host_address *addresses;
+	struct host_route *routes;
+};
+
+struct trial_head {
+	char magic[8];
+	uint32_t note_bytes, address_bytes, route_bytes, n;
+	char boot[40];
+	int64_t ends; /* ns of CLOCK_BOOTTIME */
+};
+
+struct trial {
+	struct trial_head head;
+	struct note notes[NOTES_MAX];
+};
 
 struct interface {
 	struct interfaces *all;
@@ -147,7 +176,10 @@ int trial_note_was(struct interfaces *all, const struct host_link *link, struct 
 int trial_note_made(struct interfaces *all, const char *name, struct err *err);
 int trial_begin(struct interfaces *all, unsigned seconds, struct err *err);
 int trial_commit(struct interfaces *all, struct err *err);
-/* Puts all back: 0, or the first of what could not be. */
+bool trial_has_note(const struct trial *trial, enum note_kind kind, int index, const char *name);
+/* Forgets it. */
+void trial_end(struct interfaces *all);
+/* Puts all back: 0, or the first of what could not be. In interface_undo.c. */
 int trial_undo(struct interfaces *all, struct err *err);
 /* What an earlier daemon began. */
 void trial_load(struct interfaces *all);

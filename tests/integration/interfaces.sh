@@ -136,6 +136,10 @@ if ! "$TOOLS/trycall" write "$I/t0/type" 'vlan eth7 100' >"$T/vlan" || ! grep -q
 	is "$(cat "$I/t0/type")" veth # where the kernel has no VLANs nothing has changed
 	there t0far
 fi
+if "$TOOLS/trycall" write "$I/t0/type" 'macvtap eth7' >"$T/macvtap" && grep -q ok "$T/macvtap"; then
+	is "$(cat "$I/t0/type") $(cat "$I/t0/lower")" 'macvtap eth7'
+	gone t0far
+fi
 refuses EINVAL write "$I/t0/type" 'vlan eth7 5000'
 refuses ENODEV write "$I/t0/type" 'macvtap nowhere'
 [ -z "$(names "$I" fvnew)" ] || fail "an interface was left: $(names "$I" fvnew)"

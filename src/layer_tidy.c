@@ -141,6 +141,9 @@ static int move_name(struct merge *g)
 		return -errno;
 	if (linkat(dir, lower, dir, link, 0) < 0 || renameat(dir, link, dir, upper) < 0)
 		return -errno;
+	/* rename(2) leaves two names of one file as they are: a daemon before us did it already */
+	if (unlinkat(dir, link, 0) < 0 && errno != ENOENT)
+		return -errno;
 	return file_sync_dir(dir);
 }
 

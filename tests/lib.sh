@@ -32,7 +32,7 @@ cd "$T"
 # (ASan trips over its own signal stack when a thread ends by cancellation)
 export ASAN_OPTIONS=abort_on_error=1:use_sigaltstack=0:detect_leaks=${DETECT_LEAKS:-1}:${ASAN_OPTIONS:-}
 export UBSAN_OPTIONS=print_stacktrace=1:${UBSAN_OPTIONS:-}
-export TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1:suppressions=$ROOT/tests/tsan.supp:${TSAN_OPTIONS:-}
+export TSAN_OPTIONS=halt_on_error=0:die_after_fork=0:second_deadlock_stack=1:suppressions=$ROOT/tests/tsan.supp:${TSAN_OPTIONS:-}
 SLOWNESS=${SLOW:-1}  # sanitized builds: all deadlines times this
 
 # --- saying how it went -----------------------------------------------------------------

@@ -212,10 +212,13 @@ static int bring(struct unpacker *u, uint64_t n)
 
 	if (r < 0)
 		return r;
+	if (p->uffd < 0 && !zero)
+		memcpy(to, u->chunk, bytes);
 	if (p->uffd >= 0)
 		r = copy_in(p->uffd, to, zero ? NULL : u->chunk, bytes);
-	else if (!zero)
-		memcpy(to, u->chunk, bytes);
+	/* Not registered any more: who waited for it has been woken, and has his zeroes. */
+	if (r == -ENOENT && (zero || atomic_load(&p->stop)))
+		r = 0;
 	return r;
 }
 
@@ -355,6 +358,17 @@ static void unregister(const struct pack *p)
 	}
 }
 
+/* What the handler has claimed may still be on its way. */
+static void await_all(const struct pack *p)
+{
+	const struct timespec nap = {.tv_nsec = 100000};
+
+	for (uint64_t n = 0; n < p->n; n++)
+		while (p->index[n].bytes && atomic_load(&p->state[n]) != CHUNK_THERE &&
+		       !atomic_load(&p->stop))
+			clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
+}
+
 /*
  * When all is there: nobody waits any more, what is zero is as any memory, and what came in
  * small pages becomes large ones, so that the next fork is short.
@@ -366,6 +380,7 @@ static void *end_loading(void *arg)
 
 	for (unsigned i = 0; i < p->n_threads; i++)
 		pthread_join(p->threads[i], NULL);
+	await_all(p);
 	unregister(p);
 	if (write(p->stop_fd, &one, sizeof(one)) < 0)
 		give_up(p, -errno);

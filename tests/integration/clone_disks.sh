@@ -2,7 +2,7 @@
 # A clone's disks are its own from the instant on: what the first writes the second never sees,
 # and the other way; of a guest that runs, of a snapshot, of one that is stopped; layers go when
 # the last that needs them goes. A guest that keeps the same books in memory and on disk watches.
-# also: asan tsan
+# also: asan
 . "${0%/*}/../lib.sh"
 
 need_kvm

@@ -1,7 +1,7 @@
 #!/bin/bash
 # `clone` of a machine that runs: the new one goes on from where the first is, which goes on, too;
 # many at once; a clone of a clone; each a machine like any other, also for the next daemon.
-# also: asan tsan
+# also: asan
 . "${0%/*}/../lib.sh"
 
 need_kvm

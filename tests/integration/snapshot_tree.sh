@@ -88,7 +88,7 @@ is "$(stat -c %s "$M/new/archive")" 0
 is "$(cat "$M/new/archive")" ""
 before=$(cat "$M/new/config")
 for text in x "$(head -c 5000 /dev/zero | tr '\0' a)"; do
-	! echo "$text" 2>/dev/null >"$M/new/archive" || fail "it was taken"
+	echo "$text" 2>/dev/null >"$M/new/archive" || true # what close(2) says, echo does not
 	says '^E[A-Z]+ archive: ' "$M/new/error"
 done
 ! head -c 300000 /dev/urandom >"$M/new/archive" 2>/dev/null || fail "it was taken"

@@ -519,6 +519,38 @@ static void a_merge_may_be_killed(void **state)
 	free(w);
 }
 
+/* Who was killed between giving both names to the merged file and noting that leaves no third. */
+static void a_merge_that_was_not_noted(void **state)
+{
+	struct world *w = world_new(*state);
+	struct machine *m = with_disk(w, "m");
+	struct layer_set frozen[3], set;
+	char upper[200], lower[200];
+
+	for (size_t i = 0; i < nitems(frozen); i++) {
+		freeze(m, &frozen[i]);
+		if (i != 1)
+			scribble(w, m, 5);
+	}
+	assert_int_equal(machine_layers(m, &set), 0);
+	snprintf(upper, sizeof(upper), "%s/layers/%s.qcow2", w->f->state,
+		 set.disks[0].chain.ids[1]);
+	snprintf(lower, sizeof(lower), "%s/layers/%s.qcow2", w->f->state,
+		 set.disks[0].chain.ids[2]);
+	layer_set_free(&set);
+	assert_int_equal(unlink(upper), 0);
+	assert_int_equal(link(lower, upper), 0);
+	thaw(m, &frozen[1]);
+	thaw(m, &frozen[2]);
+	tidy(m);
+	assert_int_equal(chain_length(m), 1);
+	assert_int_equal(n_files(w->f), 1);
+	is_now(w, m);
+	thaw(m, &frozen[0]);
+	machine_put(m);
+	free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -532,6 +564,7 @@ int main(void)
 	    model_test(layers_survive_the_daemon_and_go_with_the_machine),
 	    model_test(a_resize_is_of_the_top_layer),
 	    model_test(a_merge_may_be_killed),
+	    model_test(a_merge_that_was_not_noted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "interfaces_int.h"
+#include "network_int.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
@@ -403,17 +404,6 @@ void interfaces_wake(struct interfaces *all)
 /* --- opening and closing -----------------------------------------------------------------------
  */
 
-/* Two daemons of one host leave each other's alone: each names its own after its state. */
-static void name_alias(struct interfaces *all)
-{
-	_cleanup_free_ char *path = realpath(all->model->state_dir, NULL);
-	uint32_t hash = 2166136261u; /* FNV-1a */
-
-	for (const char *p = path ? path : all->model->state_dir; *p; p++)
-		hash = (hash ^ (unsigned char)*p) * 16777619u;
-	snprintf(all->alias, sizeof(all->alias), INTERFACES_ALIAS "%08x", hash);
-}
-
 int interfaces_open(struct interfaces **out, struct model *model, struct err *err)
 {
 	struct interfaces *all = calloc(1, sizeof(*all));
@@ -427,7 +417,8 @@ int interfaces_open(struct interfaces **out, struct model *model, struct err *er
 	pthread_mutex_init(&all->lock, NULL);
 	all->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	all->watch = host_watch_open(); /* before the look: nothing is missed */
-	name_alias(all);
+	/* Two daemons of one host leave each other's alone. */
+	snprintf(all->alias, sizeof(all->alias), INTERFACES_ALIAS "%s", model->networks->table);
 	*out = all;
 	if (all->wake < 0)
 		return err_set(err, -errno, "cannot watch interfaces: %m");

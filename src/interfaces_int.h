@@ -95,7 +95,7 @@ struct interfaces {
 	int wake, watch; /* eventfd; of host_watch_open() */
 };
 
-/* Loads what there is, goes on with a trial that an earlier daemon began. */
+/* After networks_open(). Loads what there is, goes on with a trial that an earlier daemon began. */
 int interfaces_open(struct interfaces **all, struct model *model, struct err *err);
 /* Ends a trial: nobody would put it back. NULL is fine. */
 void interfaces_close(struct interfaces *all);

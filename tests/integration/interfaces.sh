@@ -194,18 +194,27 @@ gone br0far
 is "$(cat "$I/br0/type") $(cat "$I/br0/mac") $(cat "$I/br0/mtu")" "bridge 52:54:00:01:02:03 1280"
 is "$(grep -v ^fe80 "$I/br0/addresses")" 10.9.0.1/24
 
+# try_down SECONDS COMMAND…: eth7 is switched off in a trial that has not ended before; the command is part of it
+try_down() {
+	until
+		put "$I/ctl" "commit-within $1"
+		"${@:2}"
+		put "$I/eth7/up" false
+		[ -s "$I/trial" ]
+	do
+		put "$I/eth7/up" true
+	done
+}
+
 note "nobody commits"
-put "$I/ctl" 'commit-within 2'
-put "$I/eth7/up" false
+try_down 2 true
 wait_for value_is eth7/up true
 says '^ETIMEDOUT' "$I/error"
 kernel_has 198.51.100.0/24 route show
 is "$(cat "$I/trial")" ''
 
 note "the daemon is killed: the next one puts it back; what was made stays"
-put "$I/ctl" 'commit-within 3'
-mkdir "$I/br2"
-put "$I/eth7/up" false
+try_down 3 mkdir -p "$I/br2"
 kill_daemon
 umount -l "$MNT"
 start_daemon

@@ -247,10 +247,14 @@ static uint32_t head32(const struct archive_in *in, size_t at)
 
 static int stage_header(struct archive_in *in, const uint8_t **data, size_t *len)
 {
-	if (!collect(in, data, len, ARCHIVE_HEADER_BYTES))
-		return 0;
-	if (memcmp(in->head, ARCHIVE_MAGIC, 8) != 0)
+	bool whole = collect(in, data, len, ARCHIVE_HEADER_BYTES);
+	size_t n = whole || in->n_head > 8 ? 8 : in->n_head;
+
+	/* as soon as it shows: many a writer does not hear what close(2) says */
+	if (memcmp(in->head, ARCHIVE_MAGIC, n) != 0)
 		return err_set(in->err, -EINVAL, "it is no archive of a snapshot");
+	if (!whole)
+		return 0;
 	if (head32(in, 28) != (uint32_t)crc32(0, in->head, 28))
 		return damaged(in, "the header does not match its checksum");
 	if (head32(in, 8) != ARCHIVE_VERSION)

@@ -49,7 +49,7 @@ struct vmm {
 	bool ended;		    /* status says so: it was told to quit, or is preserved */
 	bool gone;		    /* the process is */
 	bool ready;		    /* its vcpus run, or ran */
-	char how[128];		    /* how it went, in words */
+	char how[512];		    /* how it went, in words */
 
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t cond;  /* CLOCK_MONOTONIC: a call was answered */

@@ -405,22 +405,31 @@ static void settle(struct machine *m, enum machine_state state, const char *reas
 	machine_set_state(m, state, reason);
 }
 
+/* Under machine.lock: what it said last, or printed, says more than how its process ended. */
+static void note_how(struct vmm *vmm, const char *how)
+{
+	const struct vmm_status *s = &vmm->status;
+	char line[256];
+
+	if (s->state == VMM_STATE_ENDED && s->text[0]) {
+		snprintf(vmm->how, sizeof(vmm->how), "%s", s->text);
+		return;
+	}
+	last_line(vmm, line, sizeof(line));
+	snprintf(vmm->how, sizeof(vmm->how), "%s%s", how, line);
+}
+
 /* Under machine.lock: from what was heard, the state that follows. */
-static void conclude(struct vmm *vmm, const char *how)
+static void conclude(struct vmm *vmm)
 {
 	struct machine *m = vmm->m;
 	const struct vmm_status *s = &vmm->status;
-	char words[256 + 512];
 
 	if (m->killed) {
 		settle(m, m->saved ? MACHINE_SAVED : MACHINE_STOPPED,
 		       m->reason ? m->reason : "kill", "");
 	} else if (!vmm->ended) {
-		char line[256];
-
-		last_line(vmm, line, sizeof(line));
-		snprintf(words, sizeof(words), "%s%s", how, line);
-		settle(m, MACHINE_CRASHED, "crash", words);
+		settle(m, MACHINE_CRASHED, "crash", vmm->how);
 	} else if (s->reason == VMM_REASON_POWEROFF || s->reason == VMM_REASON_REBOOT) {
 		settle(m, MACHINE_STOPPED, m->reason ? m->reason : reason_name(s->reason), "");
 	} else {
@@ -443,7 +452,7 @@ void vmm_heard_exit(struct vmm *vmm, const char *how)
 	for (struct vmm_has_nic *n = vmm->nics; n; n = n->next)
 		machine_touch(m, ASPECT_NIC, n->plug.name);
 	nic_release(m, take_ptr(vmm->nics));
-	snprintf(vmm->how, sizeof(vmm->how), "%s", how);
+	note_how(vmm, how);
 	if (m->vmm != vmm || !vmm->ready) {
 		/* who starts it finds out, and cleans up */
 		pthread_cond_broadcast(&m->cond);
@@ -456,7 +465,7 @@ void vmm_heard_exit(struct vmm *vmm, const char *how)
 		m->last_counters = counters;
 	}
 	m->vmm = NULL;
-	conclude(vmm, how);
+	conclude(vmm);
 	m->killed = false;
 	machine_touch(m, ASPECT_VCPUS, NULL);
 	machine_touch(m, ASPECT_CONSOLE, NULL);

@@ -295,6 +295,29 @@ void control_hold(struct control *c, pid_t pid)
 		on_released(c);
 }
 
+/* Who was just forked may have it as well for a moment: closing alone would not end its events. */
+static void forget_holder(struct control *c)
+{
+	if (c->holder_fd < 0)
+		return;
+	epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, c->holder_fd, NULL);
+	close(take_fd(&c->holder_fd));
+}
+
+static void on_holder_gone(struct control *c)
+{
+	forget_holder(c);
+	memory_collapse_start(&c->memory);
+}
+
+void control_follow(struct control *c, pid_t pid)
+{
+	forget_holder(c); /* an earlier one's: what that still has is left alone */
+	c->holder_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (c->holder_fd < 0 || watch(c, c->holder_fd, EPOLLIN) < 0)
+		on_holder_gone(c);
+}
+
 void control_forget_pty(struct control *c)
 {
 	/* Said, not left to close(2): others have this pty open as well. */
@@ -384,6 +407,8 @@ static void on_ready(struct control *c, int fd, uint32_t events)
 		console_pty_read(c->console);
 	else if (fd == c->held_fd)
 		on_released(c);
+	else if (fd == c->holder_fd)
+		on_holder_gone(c);
 	else if (fd == c->conn_fd && events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 		control_proto_receive(c);
 	/* Room for events: they are sent after each round. */
@@ -473,9 +498,9 @@ static int setup(struct control *c, struct err *err)
 
 static void close_all(struct control *c)
 {
-	const int fds[] = {c->listen_fd,	c->conn_fd,	  c->epoll_fd,
-			   c->wake_fd,		c->config.kvm_fd, c->config.kernel_fd,
-			   c->config.initrd_fd, c->once_fd,	  c->held_fd};
+	const int fds[] = {c->listen_fd,     c->conn_fd,	  c->epoll_fd,	       c->wake_fd,
+			   c->config.kvm_fd, c->config.kernel_fd, c->config.initrd_fd, c->once_fd,
+			   c->held_fd,	     c->holder_fd};
 
 	for (unsigned i = 0; i < nitems(fds); i++)
 		if (fds[i] >= 0)
@@ -519,7 +544,7 @@ int control_run(int listen_fd, const struct title *title, const struct memory *i
 	c->sealed = inherited;
 	c->conn_fd = c->epoll_fd = c->wake_fd = c->polled_pty = -1;
 	c->config.kvm_fd = c->config.kernel_fd = c->config.initrd_fd = -1;
-	c->once_fd = c->held_fd = -1;
+	c->once_fd = c->held_fd = c->holder_fd = -1;
 	c->reset_tokens = RESET_BURST;
 	c->tokens_as_of = control_now_ms();
 	c->idle_until = control_now_ms() + IDLE_MS;

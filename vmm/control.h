@@ -36,8 +36,9 @@ struct control {
 	struct memory_readers memory_readers;
 	struct vm vm;
 	bool has_vm;
-	int held_fd; /* it stands still until this process (a pidfd) has ended; -1: it does not */
-	int once_fd; /* the state that it was loaded from, to be marked; -1: none */
+	int held_fd;   /* it stands still until this process (a pidfd) has ended; -1: it does not */
+	int holder_fd; /* who was forked last at a snapshot (a pidfd); -1: nobody is */
+	int once_fd;   /* the state that it was loaded from, to be marked; -1: none */
 
 	enum vmm_state state;
 	enum vmm_reason reason;
@@ -98,6 +99,8 @@ void control_pause(struct control *c);
 void control_resume(struct control *c);
 /* Lets it stand still, though it runs, until the process @pid has ended. Nothing else is told. */
 void control_hold(struct control *c, pid_t pid);
+/* When the process @pid, which has memory too, has ended, that becomes huge pages again. */
+void control_follow(struct control *c, pid_t pid);
 int control_reset(struct control *c, enum vmm_reason reason, const char *text, struct err *err);
 void control_set_state(struct control *c, enum vmm_state state, enum vmm_reason reason,
 		       const char *text);

@@ -198,6 +198,7 @@ static int take(struct instant *i, struct err *err)
 	if (r < 0)
 		return r;
 	pack_finish(&i->c->memory);
+	memory_collapse_stop(&i->c->memory);
 	vm_settle(&i->c->vm);
 	i->since = now_ns();
 	if (i->ran)
@@ -205,7 +206,9 @@ static int take(struct instant *i, struct err *err)
 	r = while_it_stands(i, err);
 	if (!stay)
 		go_on(i);
-	else if (r == 0)
+	if (i->holder > 0 && !i->c->memory.huge)
+		control_follow(i->c, i->holder);
+	if (stay && r == 0)
 		r = flush_disks(i->c, err);
 	if (r == 0)
 		r = write_files(i, err);

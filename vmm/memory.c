@@ -96,6 +96,7 @@ void memory_inherit(struct memory *m, const struct memory *from)
 	*m = *from;
 	m->uffd = m->pagemap_fd = -1;
 	m->pack = NULL;
+	m->collapse = NULL;
 	m->runs = NULL;
 	m->n_runs = 0;
 	m->filled = true;
@@ -194,6 +195,7 @@ int memory_wipe(struct memory *m)
 	int ret;
 
 	pack_stop(m);
+	memory_collapse_stop(m);
 	ret = wipe_piece(m, m->low, m->low_bytes);
 
 	if (ret == 0)
@@ -207,6 +209,7 @@ int memory_wipe(struct memory *m)
 void memory_free(struct memory *m)
 {
 	pack_stop(m);
+	memory_collapse_stop(m);
 	if (m->low)
 		munmap(m->low, m->low_bytes);
 	if (m->high)

@@ -17,6 +17,7 @@
 #include "vmm/gmem.h"
 
 struct pack;
+struct collapse;
 
 /* A piece of RAM that may hold something without a page of its own: of a file, or yet to be read.
  */
@@ -35,6 +36,7 @@ struct memory {
 	unsigned n_runs;		/* atomic: a reset makes it 0 */
 	int uffd;			/* userfaultfd(2) of this process; -1: none */
 	struct pack *pack;		/* what is still being brought in (pack.h); NULL: nothing */
+	struct collapse *collapse;	/* who makes pages huge again; NULL: nobody */
 	int pagemap_fd;			/* -1: none */
 	pid_t pagemap_pid;		/* whose that is: not that of who was forked since */
 };
@@ -87,11 +89,19 @@ bool memory_tells(const struct memory *memory);
 /* --- memory_collapse.c ------------------------------------------------------------------------ */
 
 /*
- * Makes huge pages again of those that a fork has left small, once the other process has gone. For
- * a thread of its own: takes seconds, most of them asleep; ends soon after *@stop. Does nothing
- * for memory that is none of large pages, or of which it cannot be told what there is. Before
- * memory_wipe() it is to have ended.
+ * Makes huge pages again of those that a fork has left small, once the other process has gone;
+ * what is still another's too (a clone's), a file's or swapped out stays as it is. Takes
+ * seconds, most of them asleep; ends soon after *@stop. Does nothing for memory that is
+ * none of large pages, or of which it cannot be told what there is. Before memory_wipe() it is to
+ * have ended.
  */
 void memory_collapse(const struct memory *memory, const atomic_bool *stop);
+/* The same by a thread, where there is something to do. Without one the next fork takes longer. */
+void memory_collapse_start(struct memory *memory);
+/*
+ * Ends that thread, within some ms; none is fine. Before a fork: what is the child's too is not to
+ * be copied. memory_wipe() and memory_free() do so themselves.
+ */
+void memory_collapse_stop(struct memory *memory);
 
 #endif

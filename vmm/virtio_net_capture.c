@@ -82,9 +82,10 @@ int virtio_net_capture(struct device *dev, int fd, uint64_t limit, struct err *e
 		return 0;
 	c->fd = fd;
 	c->left = limit;
+	/* first, so that who sees the file begin misses no frame: they wait for the lock */
+	__atomic_store_n(&c->on, true, __ATOMIC_RELEASE);
 	put(c, &iov, 1, iov.iov_len);
 	if (c->fd < 0)
 		return err_set(err, -EIO, "the file for frames cannot be written");
-	__atomic_store_n(&c->on, true, __ATOMIC_RELEASE);
 	return 0;
 }

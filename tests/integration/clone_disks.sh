@@ -2,10 +2,11 @@
 # A clone's disks are its own from the instant on: what the first writes the second never sees,
 # and the other way; of a guest that runs, of a snapshot, of one that is stopped; layers go when
 # the last that needs them goes. A guest that keeps the same books in memory and on disk watches.
-# also: asan
+# also: asan tsan
 . "${0%/*}/../lib.sh"
 
 need_kvm
+vmm_forks
 start_daemon
 last() { grep -aoE '^(entry|begin) [0-9]+$' "$M/$1/console" | tail -n 1 | cut -d' ' -f2; }
 reached() { [ "$(last "$1")" -ge "$2" ]; }

@@ -1,10 +1,11 @@
 #!/bin/bash
 # `clone` of a machine that runs: the new one goes on from where the first is, which goes on, too;
 # many at once; a clone of a clone; each a machine like any other, also for the next daemon.
-# also: asan
+# also: asan tsan
 . "${0%/*}/../lib.sh"
 
 need_kvm
+vmm_forks
 start_daemon
 # The numbers on a console come one after the other (but for the line that it began within).
 in_order() {

@@ -5,6 +5,7 @@
 . "${0%/*}/../lib.sh"
 
 need_kvm
+vmm_forks
 start_daemon
 cp "$GUESTS/count.elf" "$T/kernel"
 define m kernel="$T/kernel" memory=64M

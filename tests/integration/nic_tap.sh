@@ -18,6 +18,8 @@ ip link set fvtap0 up
 
 note "pings of several sizes, with what passes captured"
 echo "!capture $T/frames.pcapng" >&3
+begun() { [ -s "$T/frames.pcapng" ]; }
+wait_for begun
 for size in 56 18 1000 1472; do
 	ping -q -c 3 -i 0.2 -W 10 -s $size 10.99.0.2 >"$T/ping" || fail "ping of $size bytes: $(cat "$T/ping")"
 	printed "^echo $size" || fail "the guest saw no ping of $size bytes"

@@ -5,6 +5,7 @@
 . "${0%/*}/../lib.sh"
 
 need_kvm
+vmm_forks
 start_daemon
 # Every number once, in order, on the console.
 in_order() {

@@ -5,6 +5,7 @@
 . "${0%/*}/../lib.sh"
 
 need_kvm
+vmm_forks
 start_daemon
 S=$M/m/snapshots
 last() { grep -aoE '^(entry|begin) [0-9]+$' "$M/$1/console" | tail -n 1 | cut -d' ' -f2; }

@@ -6,6 +6,7 @@
 . "${0%/*}/../lib.sh"
 
 need_kvm
+vmm_forks
 need_cmd inotifywait
 start_daemon
 S=$M/m/snapshots

@@ -4,8 +4,9 @@
  * compressed away: half of each page from a generator, the other half a pattern. Says so, and then
  * prints a byte every million ticks of the TSC for ever: where a guest goes on, that shows.
  * With "rewrite" it also writes a word into each page, round and round, as a guest at work does.
+ * With "idle" it halts instead, and prints a byte ten times a second, woken by its APIC's timer.
  */
-#include "guest.h"
+#include "guest_irq.h"
 
 GUEST_PVH;
 
@@ -13,8 +14,12 @@ GUEST_PVH;
 #define PAGE  4096ull
 #define TICKS 1000000ull
 
+#define VECTOR_TICK 0x40
+#define VECTOR_UD   6 /* INT n does not leave CPL3 on every host */
+#define TICK_NS	    100000000u
+
 static uint64_t end;
-static bool rewrite;
+static bool rewrite, idle;
 
 static uint64_t next(uint64_t *x)
 {
@@ -32,6 +37,25 @@ static uint64_t tsc(void)
 	return (uint64_t)high << 32 | low;
 }
 
+static __attribute__((interrupt)) void tick(struct irq_frame *frame)
+{
+	(void)frame;
+	irq_done();
+}
+
+/* Back in CPL0, where there is HLT; for good. */
+static __attribute__((interrupt)) void halt_and_tick(struct irq_frame *frame)
+{
+	(void)frame;
+	lapic_write(0x3e0, 0xb);	 /* divide by 1: ns under KVM */
+	lapic_write(0x320, VECTOR_TICK); /* once */
+	for (;;) {
+		putch('.');
+		lapic_write(0x380, TICK_NS);
+		irq_wait();
+	}
+}
+
 static void fill(void)
 {
 	uint64_t x = 0x9e3779b97f4a7c15ull, due, at = FIRST;
@@ -45,6 +69,8 @@ static void fill(void)
 			page[i] = at;
 	}
 	print_value("filled MiB", (end - FIRST) >> 20);
+	if (idle)
+		__asm__ volatile("ud2");
 	due = tsc();
 	for (at = FIRST;;) {
 		if (rewrite) {
@@ -65,5 +91,11 @@ void guest_main(void *boot_params, void *pvh_info)
 	if (end > LAYOUT_LOW_RAM_END)
 		end = LAYOUT_LOW_RAM_END;
 	rewrite = guest_has("rewrite");
+	idle = guest_has("idle");
+	if (idle) {
+		irq_begin();
+		irq_gate(VECTOR_TICK, tick);
+		irq_gate(VECTOR_UD, halt_and_tick);
+	}
 	guest_user(fill);
 }

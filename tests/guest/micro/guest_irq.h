@@ -40,27 +40,40 @@ static inline void ioapic_write(unsigned reg, uint32_t v)
 	*(volatile uint32_t *)(LAYOUT_IOAPIC + 0x10) = v;
 }
 
-/* Sends GSI @gsi to this processor's @handler (made with __attribute__((interrupt))). */
-static inline void irq_enable(unsigned gsi, bool level, irq_handler *handler)
+/* @handler is made with __attribute__((interrupt)). */
+static inline void irq_gate(unsigned vector, irq_handler *handler)
 {
-	static const struct {
-		uint16_t limit;
-		uint64_t base;
-	} __attribute__((packed)) idtr = {sizeof(irq_idt) - 1, (uintptr_t)irq_idt};
-	uint64_t at = (uintptr_t)handler;
+	uint64_t at = (uint64_t)(uintptr_t)handler;
 
-	irq_idt[IRQ_VECTOR + gsi] = (struct irq_gate){
+	irq_idt[vector] = (struct irq_gate){
 	    .offset_low = (uint16_t)at,
 	    .selector = 0x10,
 	    .flags = 0x8e00,
 	    .offset_mid = (uint16_t)(at >> 16),
 	    .offset_high = (uint32_t)(at >> 32),
 	};
+}
+
+/* The table of gates, and the local APIC. */
+static inline void irq_begin(void)
+{
+	static const struct {
+		uint16_t limit;
+		uint64_t base;
+	} __attribute__((packed)) idtr = {sizeof(irq_idt) - 1, (uintptr_t)irq_idt};
+
 	__asm__ volatile("lidt %0" ::"m"(idtr));
 	outb(0x21, 0xff);
 	outb(0xa1, 0xff);
 	lapic_write(0x80, 0);	  /* take all priorities */
 	lapic_write(0xf0, 0x1ff); /* enable; spurious vector 0xff */
+}
+
+/* Sends GSI @gsi to this processor's @handler. */
+static inline void irq_enable(unsigned gsi, bool level, irq_handler *handler)
+{
+	irq_gate(IRQ_VECTOR + gsi, handler);
+	irq_begin();
 	ioapic_write(0x11 + 2 * gsi, lapic_read(0x20) & 0xff000000);
 	ioapic_write(0x10 + 2 * gsi, (IRQ_VECTOR + gsi) | (level ? 1u << 15 : 0));
 }

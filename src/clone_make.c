@@ -17,8 +17,6 @@
 #include "access.h"
 #include "clone_int.h"
 #include "disk.h"
-#include "layer_batch.h"
-#include "sync_list.h"
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "util/log.h"
@@ -73,23 +71,18 @@ static bool are_few(const struct clones *c)
 	return c->n <= FEW;
 }
 
-/* How the new files reach stable storage: one by one where they are few, else all there is. */
-struct written {
-	struct layer_batch batch;
-	struct sync_list list;
-};
-
-static int sync_layer(struct clones *c, struct written *w, const char *id)
+/* New files reach stable storage one by one where they are few, else with all there is. */
+static int sync_layer(struct clones *c, const char *id)
 {
 	int fd = layer_open(c->model, LAYER_DISK, id, true, c->err);
 
 	if (fd < 0)
 		return fd;
-	return sync_list_add(&w->list, fd) < 0 ? err_set(c->err, -ENOMEM, "out of memory") : 0;
+	return sync_list_add(&c->written, fd) < 0 ? err_set(c->err, -ENOMEM, "out of memory") : 0;
 }
 
 /* A new, empty layer becomes the top. */
-static int put_over(struct clones *c, struct clone *one, struct written *w)
+static int put_over(struct clones *c, struct clone *one)
 {
 	struct disk_layers *disk = &one->layers.disks[one->layers.n - 1];
 	struct layer_chain *chain = &disk->chain;
@@ -99,11 +92,11 @@ static int put_over(struct clones *c, struct clone *one, struct written *w)
 	if (chain->n >= LAYERS_MAX)
 		return err_set(c->err, -ENOSPC, "disk %s has %d layers already", disk->name,
 			       LAYERS_MAX);
-	r = layer_batch_make_over(&w->batch, disk, disk->bytes, id, c->err);
+	r = layer_batch_make_over(&c->batch, disk, disk->bytes, id, c->err);
 	if (r < 0)
 		return r;
 	one->n_made++;
-	r = are_few(c) ? sync_layer(c, w, id) : 0;
+	r = are_few(c) ? sync_layer(c, id) : 0;
 	if (r < 0)
 		return r;
 	memmove(chain->ids[1], chain->ids[0], chain->n * sizeof(chain->ids[0]));
@@ -112,7 +105,7 @@ static int put_over(struct clones *c, struct clone *one, struct written *w)
 	return 0;
 }
 
-static int make_layers(struct clones *c, struct clone *one, struct written *w)
+static int make_layers(struct clones *c, struct clone *one)
 {
 	const struct layer_set *frozen = &c->source.frozen;
 	int r = 0;
@@ -133,7 +126,7 @@ static int make_layers(struct clones *c, struct clone *one, struct written *w)
 		if (r < 0)
 			return err_set(c->err, r, "out of memory");
 		if (!d->values.readonly)
-			r = put_over(c, one, w);
+			r = put_over(c, one);
 	}
 	return r;
 }
@@ -170,6 +163,7 @@ static int make_machine(struct clones *c, struct clone *one)
 	one->m->access = (struct machine_access){c->caller->uid, c->caller->gid,
 						 (access.mode & MODE_MAX) | S_IRWXU};
 	one->m->op = "clone";
+	one->m->unnamed = true;
 	return 0;
 }
 
@@ -211,9 +205,9 @@ static int refused(struct clones *c, const char *name, int r)
 }
 
 /* Its directory, complete, under its hidden name. */
-static int write_machine(struct clones *c, struct clone *one, struct written *w)
+static int write_machine(struct clones *c, struct clone *one)
 {
-	struct sync_list *list = are_few(c) ? &w->list : NULL;
+	struct sync_list *list = are_few(c) ? &c->written : NULL;
 	_cleanup_close_ int dir = -1;
 	char hidden[HIDDEN_MAX];
 	int r = 0;
@@ -230,21 +224,21 @@ static int write_machine(struct clones *c, struct clone *one, struct written *w)
 
 /* --- all of them ------------------------------------------------------------------------------ */
 
-static int sync_few(struct clones *c, struct written *w)
+static int sync_few(struct clones *c)
 {
 	int r = 0;
 
-	if (w->batch.models) /* there are new layers */
-		r = sync_list_add(&w->list,
+	if (c->batch.models) /* there are new layers */
+		r = sync_list_add(&c->written,
 				  openat(c->model->state_fd, "layers",
 					 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 	if (r == 0)
-		r = sync_list_sync(&w->list);
+		r = sync_list_sync(&c->written);
 	return r < 0 ? refused(c, "the definitions", r) : 0;
 }
 
 /* Layers may be on another file system than definitions. */
-static int sync_many(struct clones *c, struct written *w)
+static int sync_many(struct clones *c)
 {
 	struct stat layers, machines;
 
@@ -253,12 +247,12 @@ static int sync_many(struct clones *c, struct written *w)
 	if (fstatat(c->model->state_fd, "layers", &layers, 0) == 0 &&
 	    fstat(c->model->machines_fd, &machines) == 0 && layers.st_dev == machines.st_dev)
 		return 0;
-	return layer_batch_sync(&w->batch, c->err);
+	return layer_batch_sync(&c->batch, c->err);
 }
 
-static int write_them(struct clones *c, struct written *w)
+static int write_all(struct clones *c)
 {
-	int r = layer_batch_begin(&w->batch, c->model, c->err);
+	int r = layer_batch_begin(&c->batch, c->model, c->err);
 
 	for (unsigned i = 0; r == 0 && i < c->n; i++) {
 		struct clone *one = &c->list[i];
@@ -267,39 +261,34 @@ static int write_them(struct clones *c, struct written *w)
 			return err_set(c->err, -ECANCELED, "ended before all were made");
 		r = make_machine(c, one);
 		if (r == 0)
-			r = make_layers(c, one, w);
+			r = make_layers(c, one);
 		if (r == 0)
-			r = write_machine(c, one, w);
+			r = write_machine(c, one);
 	}
-	if (r < 0)
-		return r;
-	return are_few(c) ? sync_few(c, w) : sync_many(c, w);
-}
-
-static int write_all(struct clones *c)
-{
-	struct written w = {0};
-	int r = write_them(c, &w);
-
-	layer_batch_end(&w.batch);
-	sync_list_free(&w.list);
 	return r;
 }
 
 static int name_all(struct clones *c)
 {
-	int parent = c->model->machines_fd, r;
+	int r = 0;
 
-	for (unsigned i = 0; i < c->n; i++) {
-		char hidden[HIDDEN_MAX];
+	for (unsigned i = 0; r == 0 && i < c->n; i++) {
+		struct clone *one = &c->list[i];
 
-		hidden_name(hidden, c->list[i].m);
-		if (renameat(parent, hidden, parent, c->list[i].name) < 0)
-			return refused(c, c->list[i].name, -errno);
-		c->list[i].stored = true;
+		LOCK_SCOPE(&one->m->edit);
+		r = store_name(one->m, c->err);
 	}
-	r = file_sync_dir(parent);
+	if (r < 0)
+		return r;
+	r = file_sync_dir(c->model->machines_fd);
 	return r < 0 ? refused(c, "the definitions", r) : 0;
+}
+
+int clones_store(struct clones *c)
+{
+	int r = are_few(c) ? sync_few(c) : sync_many(c);
+
+	return r == 0 ? name_all(c) : r;
 }
 
 static void defined_event(const struct clones *c, const struct clone *one)
@@ -340,8 +329,6 @@ int clones_make(struct clones *c)
 {
 	int r = write_all(c);
 
-	if (r == 0)
-		r = name_all(c);
 	for (unsigned i = 0; r == 0 && i < c->n; i++)
 		r = show(c, &c->list[i]);
 	return r;
@@ -369,28 +356,6 @@ static void hide(struct clones *c, struct clone *one)
 	rundir_clear(m, true);
 }
 
-static void remove_files(struct clones *c, const struct clone *one)
-{
-	static const char *const names[] = {"access", "config", "layers"};
-	char hidden[HIDDEN_MAX];
-	struct err ignored = ERR_INIT;
-
-	if (one->stored) {
-		if (store_undefine(one->m, &ignored) < 0)
-			log_warn("%s", ignored.text);
-		store_sweep(one->m);
-		return;
-	}
-	hidden_name(hidden, one->m);
-	for (size_t i = 0; i < nitems(names); i++) {
-		char path[HIDDEN_MAX + 16];
-
-		snprintf(path, sizeof(path), "%s/%s", hidden, names[i]);
-		unlinkat(c->model->machines_fd, path, 0);
-	}
-	unlinkat(c->model->machines_fd, hidden, AT_REMOVEDIR);
-}
-
 static void unmake(struct clones *c, struct clone *one)
 {
 	struct err ignored = ERR_INIT;
@@ -400,7 +365,9 @@ static void unmake(struct clones *c, struct clone *one)
 	if (one->shown && machine_end_vmm(one->m, "clone failed", &ignored) < 0)
 		log_warn("%s", ignored.text);
 	pthread_mutex_lock(&one->m->edit);
-	remove_files(c, one);
+	if (store_undefine(one->m, &ignored) < 0)
+		log_warn("%s", ignored.text);
+	store_sweep(one->m);
 	if (one->shown)
 		hide(c, one);
 	pthread_mutex_unlock(&one->m->edit);
@@ -431,6 +398,8 @@ void clones_free(struct clones *c)
 		cancel_destroy(&one->cancel);
 	}
 	free(c->list);
+	layer_batch_end(&c->batch);
+	sync_list_free(&c->written);
 	definition_put(c->def);
 	clone_order_free(&c->order);
 }

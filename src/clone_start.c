@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: ISC
 /*
  * Starting clones, a few at a time: much of a start is waiting for a process, or for the kernel
- * to make a virtual machine. The first that fails ends the others.
+ * to make a virtual machine. Meanwhile a thread waits for the disk: no guest runs before its
+ * definition is stored. The first that fails ends the others.
  */
 #include <errno.h>
 #include <string.h>
@@ -16,6 +17,11 @@ struct work {
 	struct clones *c;
 	atomic_uint next, done;
 	atomic_bool failed;
+
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool stored; /* or not: */
+	int result;
 };
 
 static void end_all(void *arg)
@@ -24,6 +30,29 @@ static void end_all(void *arg)
 
 	for (unsigned i = 0; i < c->n; i++)
 		cancel_request(&c->list[i].cancel);
+}
+
+static void *store_thread(void *arg)
+{
+	struct work *w = arg;
+	int r = clones_store(w->c);
+
+	LOCK_SCOPE(&w->lock);
+	w->result = r;
+	w->stored = true;
+	pthread_cond_broadcast(&w->cond);
+	return NULL;
+}
+
+/* Until it is known whether they are stored. */
+static int await_stored(void *arg, struct err *err)
+{
+	struct work *w = arg;
+
+	LOCK_SCOPE(&w->lock);
+	while (!w->stored)
+		pthread_cond_wait(&w->cond, &w->lock);
+	return w->result < 0 ? err_set(err, -ECANCELED, "its definition is not stored") : 0;
 }
 
 static void *work_thread(void *arg)
@@ -72,20 +101,35 @@ static unsigned n_threads(const struct clones *c)
 	return n < c->n ? n : c->n;
 }
 
-int clones_start(struct clones *c)
+static void start_all(struct work *work)
 {
-	struct work work = {.c = c};
+	struct clones *c = work->c;
 	pthread_t threads[THREADS_MAX];
 	unsigned n = n_threads(c), running = 0;
 
-	if (!c->source.resumed)
-		return 0;
+	c->source.resume.may_run = await_stored;
+	c->source.resume.arg = work;
 	cancel_set_wake(c->caller->cancel, end_all, c);
-	while (running + 1 < n && pthread_create(&threads[running], NULL, work_thread, &work) == 0)
+	while (running + 1 < n && pthread_create(&threads[running], NULL, work_thread, work) == 0)
 		pthread_setname_np(threads[running++], "clone");
-	work_thread(&work); /* and this one */
+	work_thread(work); /* and this one */
 	for (unsigned i = 0; i < running; i++)
 		pthread_join(threads[i], NULL);
 	cancel_set_wake(c->caller->cancel, NULL, NULL);
-	return outcome(c);
+}
+
+int clones_start(struct clones *c)
+{
+	struct work work = {
+	    .c = c, .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+	pthread_t storing;
+
+	if (!c->source.resumed)
+		return clones_store(c);
+	if (pthread_create(&storing, NULL, store_thread, &work) != 0)
+		return err_set(c->err, -EAGAIN, "there can be no more threads");
+	pthread_setname_np(storing, "store");
+	start_all(&work);
+	pthread_join(storing, NULL);
+	return work.result < 0 ? work.result : outcome(c);
 }

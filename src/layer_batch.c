@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: ISC
 /*
- * Many new layers at once. Those over the same chain are alike to the last byte: the first is
- * made, the others are copies of what it holds; all reach stable storage with one syncfs(2).
+ * Many new layers at once. Those over the same chain are alike to the last byte: one is made in
+ * memory, and they are copies of what it holds; all reach stable storage with one syncfs(2).
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,7 +15,7 @@
 #include "util/cleanup.h"
 #include "util/file.h"
 
-#define IMAGE_MAX (8u << 20) /* of an empty image that is kept */
+#define IMAGE_MAX (64u << 20) /* an empty image */
 
 /* What an empty layer over a chain holds. */
 struct layer_model {
@@ -61,30 +62,37 @@ static const struct layer_model *find(const struct layer_batch *batch,
 	return one;
 }
 
-/* Keeps what was made; where it cannot, the next one is made anew. */
-static void keep(struct layer_batch *batch, const struct disk_layers *below, uint64_t bytes, int fd)
+/* In memory: nothing waits for a disk before all are there. */
+static int make_model(struct layer_batch *batch, const struct disk_layers *below, uint64_t bytes,
+		      struct err *err)
 {
-	struct layer_model *one = calloc(1, sizeof(*one));
+	_cleanup_close_ int fd = memfd_create("layer", MFD_CLOEXEC);
+	struct layer_model *one;
 	struct stat st;
+	int r;
 
+	if (fd < 0)
+		return err_set(err, -errno, "cannot make a layer: %m");
+	r = layer_write_over(batch->model, below, bytes, fd, err);
+	if (r < 0)
+		return r;
+	if (fstat(fd, &st) < 0 || st.st_size <= 0 || st.st_size > IMAGE_MAX)
+		return err_set(err, -EFBIG, "an empty layer is too large");
+	one = calloc(1, sizeof(*one));
 	if (!one)
-		return;
+		return err_set(err, -ENOMEM, "out of memory");
+	one->next = batch->models;
+	batch->models = one;
 	strcpy(one->over, top_of(below));
 	one->format = below->format;
 	one->bytes = bytes;
+	one->len = (size_t)st.st_size;
 	one->source = strdup(below->source);
-	if (fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size <= IMAGE_MAX) {
-		one->len = (size_t)st.st_size;
-		one->data = malloc(one->len);
-	}
-	if (!one->source || !one->data || file_pread_all(fd, one->data, one->len, 0) < 0) {
-		free(one->source);
-		free(one->data);
-		free(one);
-		return;
-	}
-	one->next = batch->models;
-	batch->models = one;
+	one->data = malloc(one->len);
+	if (!one->source || !one->data)
+		return err_set(err, -ENOMEM, "out of memory");
+	r = file_pread_all(fd, one->data, one->len, 0);
+	return r < 0 ? err_set(err, r, "cannot make a layer: %s", strerror(-r)) : 0;
 }
 
 static bool is_zero(const char *p, size_t len)
@@ -110,25 +118,21 @@ int layer_batch_make_over(struct layer_batch *batch, const struct disk_layers *b
 {
 	const struct layer_model *one = find(batch, below, bytes);
 	_cleanup_close_ int fd = -1;
-	int r;
+	int r = 0;
 
 	if (below->chain.n >= LAYERS_MAX)
 		return err_set(err, -ENOSPC, "it has %d layers already", LAYERS_MAX);
-	r = layer_make(batch->model, LAYER_DISK, id, &fd, err);
+	if (!one)
+		r = make_model(batch, below, bytes, err);
+	if (r == 0)
+		r = layer_make(batch->model, LAYER_DISK, id, &fd, err);
 	if (r < 0)
 		return r;
-	if (one) {
-		r = write_copy(one, fd);
-		if (r < 0)
-			err_set(err, r, "cannot make a layer: %s", strerror(-r));
-	} else {
-		r = layer_write_over(batch->model, below, bytes, fd, err);
-		if (r == 0)
-			keep(batch, below, bytes, fd);
-	}
-	if (r < 0)
-		layer_put(batch->model, LAYER_DISK, id);
-	return r;
+	r = write_copy(one ? one : batch->models, fd);
+	if (r == 0)
+		return 0;
+	layer_put(batch->model, LAYER_DISK, id);
+	return err_set(err, r, "cannot make a layer: %s", strerror(-r));
 }
 
 int layer_batch_sync(struct layer_batch *batch, struct err *err)

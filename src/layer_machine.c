@@ -51,10 +51,10 @@ static int open_dir(struct machine *m)
 
 	pthread_mutex_lock(&m->lock);
 	alive = m->alive;
-	strcpy(name, m->name);
 	pthread_mutex_unlock(&m->lock);
 	if (!alive)
 		return -ENOENT;
+	store_dir_name(m, name);
 	fd = openat(m->model->machines_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }

@@ -538,6 +538,8 @@ int model_machine_rename(struct model *model, struct machine *m, const char *new
 		return err_set(err, -ENOENT, "%s is gone", old_name);
 	if (strcmp(old_name, new_name) == 0)
 		return 0;
+	if (m->unnamed) /* changes under m->edit, too */
+		return err_set(err, -EBUSY, "%s is being made", old_name);
 	r = registry_reserve(&model->registry, new_name, err);
 	if (r < 0)
 		return r;

@@ -116,6 +116,7 @@ struct machine {
 	pthread_cond_t cond;  /* CLOCK_MONOTONIC; any change of what follows */
 	char name[MACHINE_NAME_MAX + 1];
 	bool alive;
+	bool unnamed; /* its directory is not under its name yet, but hidden: a clone's */
 	struct definition *def;
 	char *damaged; /* the text of a config that cannot be read; NULL: it could */
 	struct timespec *disk_changed; /* for each of def's disks */
@@ -232,6 +233,10 @@ int store_config(struct machine *m, const struct definition *def, struct timespe
 		 struct err *err);
 int store_access(struct machine *m, const struct machine_access *access,
 		 const struct file_mode *modes, size_t n_modes, struct err *err);
+/* Where the machine's directory is, in machines/. */
+void store_dir_name(struct machine *m, char name[MACHINE_NAME_MAX + 1]);
+/* Under m->edit: gives an unnamed one its name; not synced. */
+int store_name(struct machine *m, struct err *err);
 /* A file in the machine's directory; retried where a rename comes between. -errno. */
 int store_open_file(struct machine *m, const char *file, int flags);
 int store_stat_file(struct machine *m, const char *file, struct stat *st);

@@ -17,6 +17,9 @@ struct resume {
 	struct hold *hold; /* NULL: a VMM of its own is started */
 	bool once;	   /* VMM_LOAD_ONCE */
 	bool clone;	   /* VMM_LOAD_CLONE: it gets a generation id of its own */
+	/* Asked when all is ready to run, with @arg: waits, and 0, or with words why not. */
+	int (*may_run)(void *arg, struct err *err);
+	void *arg;
 };
 
 /*

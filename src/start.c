@@ -122,7 +122,7 @@ static int give_up(struct start *s, enum machine_state before, int code)
 	bool killed, saved;
 
 	pthread_mutex_lock(&m->lock);
-	if (s->vmm)
+	if (m->vmm)
 		code = end_vmm(s, code);
 	pthread_mutex_unlock(&m->lock);
 	saved = before == MACHINE_SAVED && saved_still(m);
@@ -185,11 +185,28 @@ static int end_cancellable(struct start *s, struct cancel *callers, int r)
 static int run(struct start *s)
 {
 	enum machine_state before = begin_starting(s);
-	int r = vmm_spawn(s->m, s->resume ? s->resume->hold : NULL, &s->vmm, s->cancel, s->err);
+	int r = vmm_adopt(s->vmm, s->cancel, s->err);
 
 	if (r == 0)
 		r = hand_over(s);
 	return r < 0 ? give_up(s, before, r) : 0;
+}
+
+/* The program is loaded while files are opened. */
+static int open_and_run(struct start *s)
+{
+	struct hold *hold = s->resume ? s->resume->hold : NULL;
+	int r = start_may(s);
+
+	if (r == 0)
+		r = vmm_launch(s->m, hold, &s->vmm, s->cancel, s->err);
+	if (r < 0)
+		return r;
+	r = start_open(s);
+	if (r == 0)
+		return run(s);
+	vmm_discard(s->vmm);
+	return r;
 }
 
 static int begin(struct start *s, struct saved_opened *saved, struct resume *own)
@@ -238,9 +255,7 @@ int machine_start(struct machine *m, const struct resume *resume, struct cancel 
 	begin_cancellable(&s, &own, cancel);
 	r = begin(&s, &saved, &of_saved);
 	if (r == 0)
-		r = start_open(&s);
-	if (r == 0)
-		r = run(&s);
+		r = open_and_run(&s);
 	if (r == 0 && s.resume == &of_saved && saved_drop(m, &ignored) < 0)
 		log_warn("%s", ignored.text); /* it is marked as used */
 	start_close(&s);

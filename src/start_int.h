@@ -28,6 +28,8 @@ struct start {
 	struct vmm *vmm;
 };
 
+/* Whether there is anything to run, and to run it with. */
+int start_may(struct start *s);
 /* All that may be refused, with the rights of the machine's owner. start_close() in any case. */
 int start_open(struct start *s);
 /* What was not handed on; and the VMM's and the definition's references. */

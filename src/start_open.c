@@ -102,6 +102,14 @@ static int plug_nics(struct start *s)
 	return r;
 }
 
+int start_may(struct start *s)
+{
+	if (!s->resume && !*s->def->values.kernel)
+		return err_set(s->err, -EINVAL, "no kernel is set");
+	s->kvm = host_kvm_open(s->err);
+	return s->kvm < 0 ? s->kvm : 0;
+}
+
 int start_open(struct start *s)
 {
 	_cleanup_rights_ struct rights rights = {0};
@@ -109,11 +117,6 @@ int start_open(struct start *s)
 
 	if (r < 0)
 		return err_set(s->err, r, "out of memory");
-	if (!s->resume && !*s->def->values.kernel)
-		return err_set(s->err, -EINVAL, "no kernel is set");
-	s->kvm = host_kvm_open(s->err);
-	if (s->kvm < 0)
-		return s->kvm;
 	r = s->resume ? open_boot_if_there(s, &rights) : open_boot(s, &rights);
 	if (r == 0)
 		r = open_disks(s, &rights);

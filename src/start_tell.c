@@ -152,7 +152,10 @@ static int tell_load(struct start *s)
 
 static int tell_run(struct start *s)
 {
-	return tell(s, VMM_RUN, NULL, 0, NULL, 0);
+	const struct resume *resume = s->resume;
+	int r = resume && resume->may_run ? resume->may_run(resume->arg, s->err) : 0;
+
+	return r < 0 ? r : tell(s, VMM_RUN, NULL, 0, NULL, 0);
 }
 
 int start_tell(struct start *s)

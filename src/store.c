@@ -126,6 +126,11 @@ void store_close(struct model *model)
 			close(take_fd(fds[i]));
 }
 
+static void hidden_name(char name[HIDDEN_MAX], const char *kind, const struct machine *m)
+{
+	snprintf(name, HIDDEN_MAX, ".%s-%s", kind, m->id);
+}
+
 /* --- files of a machine ----------------------------------------------------------------- */
 
 static int refused(struct err *err, int code, const char *what)
@@ -135,12 +140,21 @@ static int refused(struct err *err, int code, const char *what)
 	return err_set(err, code, "cannot write %s: %s", what, strerror(-code));
 }
 
+void store_dir_name(struct machine *m, char name[MACHINE_NAME_MAX + 1])
+{
+	LOCK_SCOPE(&m->lock);
+	if (m->unnamed)
+		hidden_name(name, "new", m);
+	else
+		strcpy(name, m->name);
+}
+
 static int open_file(struct machine *m, const char *file, int flags)
 {
 	char path[MACHINE_NAME_MAX + 64];
 	int fd;
 
-	machine_name(m, path);
+	store_dir_name(m, path);
 	snprintf(path + strlen(path), 64, "/%s", file);
 	fd = openat(m->model->machines_fd, path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
 	return fd < 0 ? -errno : fd;
@@ -166,7 +180,7 @@ int store_stat_file(struct machine *m, const char *file, struct stat *st)
 {
 	char path[MACHINE_NAME_MAX + 64];
 
-	machine_name(m, path);
+	store_dir_name(m, path);
 	snprintf(path + strlen(path), 64, "/%s", file);
 	return fstatat(m->model->machines_fd, path, st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
@@ -206,11 +220,6 @@ int store_access(struct machine *m, const struct machine_access *access,
 }
 
 /* --- come, go, change its name ------------------------------------------------------------ */
-
-static void hidden_name(char name[HIDDEN_MAX], const char *kind, const struct machine *m)
-{
-	snprintf(name, HIDDEN_MAX, ".%s-%s", kind, m->id);
-}
 
 /* Removes a directory and all that is in it. */
 static void remove_dir(int parent, const char *name)
@@ -285,17 +294,31 @@ int store_define(struct machine *m, struct err *err)
 	return 0;
 }
 
-int store_undefine(struct machine *m, struct err *err)
+int store_name(struct machine *m, struct err *err)
 {
 	int parent = m->model->machines_fd;
 	char hidden[HIDDEN_MAX];
+
+	hidden_name(hidden, "new", m);
+	if (renameat(parent, hidden, parent, m->name) < 0)
+		return refused(err, -errno, m->name);
+	LOCK_SCOPE(&m->lock);
+	m->unnamed = false;
+	return 0;
+}
+
+int store_undefine(struct machine *m, struct err *err)
+{
+	int parent = m->model->machines_fd;
+	char hidden[HIDDEN_MAX], name[MACHINE_NAME_MAX + 1];
 	int r;
 
 	hidden_name(hidden, "trash", m);
-	if (renameat(parent, m->name, parent, hidden) < 0)
+	store_dir_name(m, name);
+	if (renameat(parent, name, parent, hidden) < 0)
 		return err_set(err, -errno, "cannot remove %s: %m", m->name);
 	r = file_sync_dir(parent);
-	if (r < 0 && renameat(parent, hidden, parent, m->name) == 0)
+	if (r < 0 && renameat(parent, hidden, parent, name) == 0)
 		return err_set(err, r, "cannot remove %s: %s", m->name, strerror(-r));
 	return 0;
 }

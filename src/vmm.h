@@ -85,12 +85,19 @@ struct vmm *machine_vmm(struct machine *m);
 struct hold;
 
 /*
- * Starts the program for the machine (@hold: has it forked from who holds a guest's memory),
- * connects, says HELLO. The caller's reference in *@vmm, also where it says no HELLO; on
- * other failures nothing is left.
+ * Begins to run the program for the machine (@hold: has it forked from who holds a guest's memory),
+ * and does not wait for it. The caller's reference in *@vmm, to be adopted or discarded; while it
+ * is neither, nobody else knows of it, and it ends with the daemon.
  */
-int vmm_spawn(struct machine *m, struct hold *hold, struct vmm **vmm, struct cancel *cancel,
-	      struct err *err);
+int vmm_launch(struct machine *m, struct hold *hold, struct vmm **vmm, struct cancel *cancel,
+	       struct err *err);
+/* Ends one that was not adopted. */
+void vmm_discard(struct vmm *vmm);
+/*
+ * From now on it is the machine's, and watched; waits until it says HELLO. Where that fails it has
+ * to be ended as any VMM, if it has become the machine's.
+ */
+int vmm_adopt(struct vmm *vmm, struct cancel *cancel, struct err *err);
 /* As whom the VMM of a machine of that owner runs: never as root. */
 uid_t vmm_uid(const struct machine_access *access);
 gid_t vmm_gid(const struct machine_access *access);

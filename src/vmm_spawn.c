@@ -245,31 +245,11 @@ static int spawn_child(struct vmm *vmm, int listening, int log, struct err *err)
 	return r;
 }
 
-/* From now on it is watched, and known to the machine, so that `kill` reaches it. */
-static int watch_process(struct vmm *vmm, struct err *err)
-{
-	int r = note_pid(vmm);
-
-	if (r == 0)
-		r = vmm_loop_add(vmm->m->model->loop, vmm);
-	if (r < 0) {
-		vmm_kill(vmm);
-		waitid(P_PIDFD, (id_t)vmm->pidfd, &(siginfo_t){0}, WEXITED);
-		return err_set(err, r, "cannot watch the VMM: %s", strerror(-r));
-	}
-	LOCK_SCOPE(&vmm->m->lock);
-	vmm->m->vmm = vmm_get(vmm);
-	if (vmm->m->killed) /* by who did not find it yet */
-		vmm_kill(vmm);
-	return 0;
-}
-
 static int launch(struct vmm *vmm, struct hold *hold, struct cancel *cancel, struct err *err)
 {
 	_cleanup_close_ int listening = listen_socket(vmm->run_dir);
 	_cleanup_close_ int log = openat(vmm->run_dir, "vmm.log",
 					 O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
-	int r;
 
 	if (listening < 0)
 		return err_set(err, listening, "cannot make the VMM's socket: %s",
@@ -280,13 +260,12 @@ static int launch(struct vmm *vmm, struct hold *hold, struct cancel *cancel, str
 	if (vmm->sock < 0)
 		return err_set(err, vmm->sock, "cannot connect to the VMM: %s",
 			       strerror(-vmm->sock));
-	r = hold ? fork_process(vmm, hold, listening, log, cancel, err)
-		 : spawn_child(vmm, listening, log, err);
-	return r < 0 ? r : watch_process(vmm, err);
+	return hold ? fork_process(vmm, hold, listening, log, cancel, err)
+		    : spawn_child(vmm, listening, log, err);
 }
 
-int vmm_spawn(struct machine *m, struct hold *hold, struct vmm **out, struct cancel *cancel,
-	      struct err *err)
+int vmm_launch(struct machine *m, struct hold *hold, struct vmm **out, struct cancel *cancel,
+	       struct err *err)
 {
 	_cleanup_vmm_ struct vmm *vmm = vmm_new(m);
 	int r;
@@ -304,6 +283,36 @@ int vmm_spawn(struct machine *m, struct hold *hold, struct vmm **out, struct can
 	r = launch(vmm, hold, cancel, err);
 	if (r < 0)
 		return r;
-	*out = vmm_get(vmm); /* also where it says no HELLO: it must be ended then */
+	*out = vmm_get(vmm);
+	return 0;
+}
+
+static void end_unwatched(struct vmm *vmm)
+{
+	vmm_kill(vmm);
+	waitid(P_PIDFD, (id_t)vmm->pidfd, &(siginfo_t){0}, WEXITED);
+}
+
+void vmm_discard(struct vmm *vmm)
+{
+	end_unwatched(vmm);
+	rundir_clear(vmm->m, false);
+}
+
+int vmm_adopt(struct vmm *vmm, struct cancel *cancel, struct err *err)
+{
+	int r = note_pid(vmm);
+
+	if (r == 0)
+		r = vmm_loop_add(vmm->m->model->loop, vmm);
+	if (r < 0) {
+		end_unwatched(vmm);
+		return err_set(err, r, "cannot watch the VMM: %s", strerror(-r));
+	}
+	pthread_mutex_lock(&vmm->m->lock);
+	vmm->m->vmm = vmm_get(vmm);
+	if (vmm->m->killed) /* by who did not find it yet */
+		vmm_kill(vmm);
+	pthread_mutex_unlock(&vmm->m->lock);
 	return vmm_hello(vmm, HELLO_MS, cancel, err);
 }

@@ -23,9 +23,10 @@
 #include "vmm/save.h"
 #include "vmm/vm_int.h"
 
-#define CPUID_MAX 512
-#define MSRS_MAX  4096
-#define XSAVE_MAX (1u << 20)
+#define CPUID_MAX    512
+#define MSRS_MAX     4096
+#define MSRS_AT_ONCE 64
+#define XSAVE_MAX    (1u << 20)
 
 #define MSR_TSC		 0x10
 #define MSR_TSC_DEADLINE 0x6e0
@@ -162,14 +163,15 @@ static void xsave_state(const struct context *c)
 
 /* --- model-specific registers --------------------------------------------------------------- */
 
-union one_msr {
+/* As many as one call takes. */
+union some_msrs {
 	struct kvm_msrs msrs; /* ends in an array of none */
-	uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	uint8_t room[sizeof(struct kvm_msrs) + MSRS_AT_ONCE * sizeof(struct kvm_msr_entry)];
 };
 
 static bool msr_get(const struct context *c, uint32_t index, uint64_t *value)
 {
-	union one_msr one = {.msrs = {.nmsrs = 1}};
+	union some_msrs one = {.msrs = {.nmsrs = 1}};
 
 	one.msrs.entries[0].index = index;
 	if (ioctl(c->vcpu->fd, KVM_GET_MSRS, &one) != 1)
@@ -178,20 +180,63 @@ static bool msr_get(const struct context *c, uint32_t index, uint64_t *value)
 	return true;
 }
 
-static void msr_set(const struct context *c, uint32_t index, uint64_t value)
+/* One that can only be read, and what a newer kernel lists: nothing is lost by them. */
+static void refused(const struct context *c, const struct kvm_msr_entry *e)
 {
-	union one_msr one = {.msrs = {.nmsrs = 1}};
 	uint64_t present;
 
-	one.msrs.entries[0].index = index;
-	one.msrs.entries[0].data = value;
-	if (ioctl(c->vcpu->fd, KVM_SET_MSRS, &one) == 1)
+	if (e->data == 0 || (msr_get(c, e->index, &present) && present == e->data))
 		return;
-	/* One that can only be read, and what a newer kernel lists: nothing is lost by them. */
-	if (value == 0 || (msr_get(c, index, &present) && present == value))
-		return;
-	state_fail(c->st, -EOPNOTSUPP, "this host's KVM refuses MSR %#x = %#llx", index,
-		   (unsigned long long)value);
+	state_fail(c->st, -EOPNOTSUPP, "this host's KVM refuses MSR %#x = %#llx", e->index,
+		   (unsigned long long)e->data);
+}
+
+/* Each call ends at the first that KVM refuses. */
+static void msrs_set(const struct context *c, const struct kvm_msr_entry *entries, unsigned n)
+{
+	union some_msrs some;
+
+	for (unsigned at = 0, part; at < n && state_ok(c->st); at += part) {
+		int done;
+
+		part = n - at < MSRS_AT_ONCE ? n - at : MSRS_AT_ONCE;
+		memset(&some.msrs, 0, sizeof(some.msrs));
+		some.msrs.nmsrs = part;
+		memcpy(some.msrs.entries, &entries[at], part * sizeof(entries[0]));
+		done = ioctl(c->vcpu->fd, KVM_SET_MSRS, &some);
+		if (done < 0)
+			done = 0;
+		if ((unsigned)done < part) {
+			refused(c, &entries[at + (unsigned)done]);
+			part = (unsigned)done + 1;
+		}
+	}
+}
+
+/* Those that can be read; returns how many. */
+static unsigned msrs_get(const struct context *c, const struct kvm_msr_list *list,
+			 struct kvm_msr_entry *entries)
+{
+	union some_msrs some;
+	unsigned n = 0;
+
+	for (unsigned at = 0, part; at < list->nmsrs; at += part) {
+		int done;
+
+		part = list->nmsrs - at < MSRS_AT_ONCE ? list->nmsrs - at : MSRS_AT_ONCE;
+		memset(&some, 0, sizeof(some));
+		some.msrs.nmsrs = part;
+		for (unsigned i = 0; i < part; i++)
+			some.msrs.entries[i].index = list->indices[at + i];
+		done = ioctl(c->vcpu->fd, KVM_GET_MSRS, &some);
+		if (done < 0)
+			done = 0;
+		memcpy(&entries[n], some.msrs.entries, (unsigned)done * sizeof(entries[0]));
+		n += (unsigned)done;
+		if ((unsigned)done < part)
+			part = (unsigned)done + 1; /* that one cannot */
+	}
+	return n;
 }
 
 static struct kvm_msr_list *msr_list(const struct context *c)
@@ -211,28 +256,33 @@ static struct kvm_msr_list *msr_list(const struct context *c)
 static void msrs_save(const struct context *c)
 {
 	_cleanup_free_ struct kvm_msr_list *list = msr_list(c);
-	_cleanup_free_ uint64_t *values = calloc(MSRS_MAX, sizeof(*values));
-	uint32_t n = 0;
+	_cleanup_free_ struct kvm_msr_entry *entries = calloc(MSRS_MAX, sizeof(*entries));
+	uint32_t n;
 
-	if (!list || !values) {
+	if (!list || !entries) {
 		state_fail(c->st, -ENOMEM, "no memory");
 		return;
 	}
-	for (unsigned i = 0; i < list->nmsrs; i++)
-		if (msr_get(c, list->indices[i], &values[n]))
-			list->indices[n++] = list->indices[i];
+	n = msrs_get(c, list, entries);
 	state_u32(c->st, &n);
 	for (unsigned i = 0; i < n; i++) {
-		state_u32(c->st, &list->indices[i]);
-		state_u64(c->st, &values[i]);
+		uint64_t value = entries[i].data;
+
+		state_u32(c->st, &entries[i].index);
+		state_u64(c->st, &value);
 	}
 }
 
 static void msrs_load(const struct context *c)
 {
-	uint64_t deadline = 0;
-	uint32_t n = 0;
+	_cleanup_free_ struct kvm_msr_entry *entries = calloc(MSRS_MAX + 1, sizeof(*entries));
+	struct kvm_msr_entry deadline = {.index = MSR_TSC_DEADLINE};
+	uint32_t n = 0, used = 0;
 
+	if (!entries) {
+		state_fail(c->st, -ENOMEM, "no memory");
+		return;
+	}
 	state_u32(c->st, &n);
 	if (n > MSRS_MAX)
 		state_fail(c->st, -EINVAL, "%u MSRs", n);
@@ -243,13 +293,15 @@ static void msrs_load(const struct context *c)
 		state_u32(c->st, &index);
 		state_u64(c->st, &value);
 		if (index == MSR_TSC_DEADLINE)
-			deadline = value;
-		else if (state_ok(c->st))
-			msr_set(c, index,
-				value + (index == MSR_TSC ? save_tsc_ticks(c->times) : 0));
+			deadline.data = value;
+		else
+			entries[used++] = (struct kvm_msr_entry){
+			    .index = index,
+			    .data = value + (index == MSR_TSC ? save_tsc_ticks(c->times) : 0)};
 	}
-	if (deadline && state_ok(c->st))
-		msr_set(c, MSR_TSC_DEADLINE, deadline);
+	if (deadline.data)
+		entries[used++] = deadline; /* behind the TSC */
+	msrs_set(c, entries, used);
 }
 
 /* --- all of it ------------------------------------------------------------------------------ */

@@ -54,6 +54,8 @@ struct control {
 	unsigned n_nic_events;
 	struct vmm_nic_news nic_news[2 * VMM_NICS_MAX]; /* but addresses */
 	unsigned n_nic_news;
+	struct vmm_vsock_event vsock_events[64];
+	unsigned n_vsock_events;
 
 	/* moments of CLOCK_MONOTONIC in ms; 0: none */
 	int64_t flush_at; /* the console's next */
@@ -130,6 +132,11 @@ void control_nic_links(struct control *c);
  * taken from it, and given anew (control_nic_hotplug.c).
  */
 void control_nics_renew(struct control *c);
+/* The same for vsock; and what the guest asks for of it goes to the daemon (control_vsock.c). */
+void control_vsock_close(struct control *c);
+void control_vsock_look(struct control *c);
+/* The daemon that was asked is gone: the guest is refused. */
+void control_vsock_drop(struct control *c);
 /* Something may have happened to them: jobs that are over, failures, readers that are gone. */
 void control_disks_look(struct control *c);
 /* The guest may have let go of disks or cards (control_hotplug.c). */

@@ -92,9 +92,11 @@ wait_for back a 5
 hears a b 9
 
 note "network, link and limits in one go, or none of it"
+n=$(lines a '^link 1')
 sed 's/network = "two"/network = "one"/; s/limits = ""/limits = "rx_pps=1000"/' "$M/a/config" >"$T/config"
 cat "$T/config" >"$M/a/config"
 is "$(in_bridge one)$(in_bridge two)" 11
+wait_for more_lines a '^link 1' "$n"
 sed 's/network = "one"/network = "nowhere"/; s/limits = "[^"]*"/limits = "rx_pps=5"/' "$M/a/config" >"$T/config"
 cat "$T/config" >"$M/a/config" 2>/dev/null && fail "a network that is none"
 like "$(cat "$(card a)/limits")" 'rx_pps=1000'

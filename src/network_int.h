@@ -277,6 +277,8 @@ int network_stop(struct network *network, bool force, struct err *err);
 int network_run_dir(struct network *network, bool make);
 /* Its bridge, as it is to be named. */
 void network_bridge_name(const struct network *network, char name[IFNAMSIZ]);
+/* Its address, the same each time, whoever its ports are. */
+void network_bridge_mac(const struct network *network, uint8_t mac[6]);
 void network_alias(const struct network *network, const char *what, char alias[HOST_ALIAS_MAX]);
 /* Whether the interface bears an alias of ours, this daemon's. */
 bool networks_made(struct networks *networks, const struct host_link *link);

@@ -45,6 +45,17 @@ void network_bridge_name(const struct network *network, char name[IFNAMSIZ])
 		snprintf(name, IFNAMSIZ, "fv-%.6s-%.5s", network->name, network->id);
 }
 
+void network_bridge_mac(const struct network *network, uint8_t mac[6])
+{
+	unsigned hash = 0;
+
+	mac[0] = 0x52;
+	mac[1] = 0x54;
+	for (const char *p = network->id; *p; p++)
+		hash = hash * 31 + (unsigned char)*p;
+	memcpy(mac + 2, &hash, 4);
+}
+
 void network_alias(const struct network *network, const char *what, char alias[HOST_ALIAS_MAX])
 {
 	snprintf(alias, HOST_ALIAS_MAX, "%s %s %s", network->model->networks->table, network->id,
@@ -231,17 +242,13 @@ static int make_bridge(struct network *network, const struct network_values *val
 		       struct err *err)
 {
 	char alias[HOST_ALIAS_MAX], name[IFNAMSIZ];
-	uint8_t mac[6] = {0x52, 0x54};
+	uint8_t mac[6];
 	struct host_link_new new = {.kind = HOST_BRIDGE, .name = name, .alias = alias, .mac = mac};
 	struct host_link link;
-	unsigned hash = 0;
 
 	network_alias(network, "network", alias);
 	network_bridge_name(network, name);
-	/* as it is each time, whoever its ports are */
-	for (const char *p = network->id; *p; p++)
-		hash = hash * 31 + (unsigned char)*p;
-	memcpy(mac + 2, &hash, 4);
+	network_bridge_mac(network, mac);
 	new.mtu = (uint32_t)values->mtu;
 	if (host_link_find(name, 0, &link) < 0)
 		return host_link_make(&new, err);

@@ -108,7 +108,9 @@ umount -l "$MNT"
 start_daemon
 is "$(in_bridge one)$(in_bridge two)" 11
 like "$(cat "$N/one/hosts")" ' a$'
+n=$(lines a '^link 1')
 put "$(card a)/network" two
+wait_for more_lines a '^link 1' "$n"
 hears a b 10
 
 note "paused, it is moved too; and it starts there"

@@ -65,6 +65,7 @@ enum dir_id {
 	DIR_SNAPSHOT_DISK,
 	DIR_NICS,
 	DIR_NIC,
+	DIR_VSOCK,
 	DIR_NETWORKS,
 	DIR_NETWORK,
 	DIR_POOLS,
@@ -639,6 +640,7 @@ int tree_jobs_build(struct dir dirs[DIR_MAX]);
 int tree_host_build(struct dir dirs[DIR_MAX]);
 int tree_interfaces_build(struct dir dirs[DIR_MAX]);
 int tree_nic_build(struct dir dirs[DIR_MAX]);
+int tree_vsock_build(struct dir dirs[DIR_MAX]);
 int tree_network_build(struct dir dirs[DIR_MAX]);
 int tree_pool_build(struct dir dirs[DIR_MAX]);
 int tree_volume_build(struct dir dirs[DIR_MAX]);

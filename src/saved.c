@@ -29,6 +29,7 @@
 #define STATE_NEW   SAVED_STATE_NEW
 #define MEMORY_NEW  ".saved-memory.new"
 #define LAYERS_NEW  ".saved-layers.new"
+#define AGAIN_NEW   ".saved-again.new"
 #define TEXT_MAX    (4u << 20) /* of the two that are text */
 #define COPY_BYTES  (1u << 20)
 
@@ -49,6 +50,7 @@ static void remove_new(int dir)
 	remove_file(dir, STATE_NEW);
 	remove_file(dir, MEMORY_NEW);
 	remove_file(dir, LAYERS_NEW);
+	remove_file(dir, AGAIN_NEW);
 }
 
 static int drop(int dir)
@@ -469,6 +471,15 @@ static int copy_state(int dir, int from, struct sync_list *written)
 	return r == 0 ? sync_new(&to, written) : r;
 }
 
+/* Others go on from that state, too, or did before. */
+static int write_again(int dir)
+{
+	_cleanup_close_ int fd =
+	    openat(dir, AGAIN_NEW, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	return fd < 0 ? -errno : 0;
+}
+
 int saved_prepare(struct machine *m, int state, const struct memory_map *memory,
 		  const struct layer_set *layers, struct sync_list *written, struct err *err)
 {
@@ -477,6 +488,8 @@ int saved_prepare(struct machine *m, int state, const struct memory_map *memory,
 
 	if (r == 0)
 		r = write_texts(dir, memory, layers, written);
+	if (r == 0)
+		r = write_again(dir);
 	if (r == 0)
 		return 0;
 	if (dir >= 0)
@@ -493,15 +506,6 @@ void saved_unprepare(struct machine *m)
 		remove_new(dir);
 }
 
-/* Others go on from that state, too, or did before. */
-static int note_again(int dir)
-{
-	_cleanup_close_ int fd =
-	    openat(dir, AGAIN_FILE, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-
-	return fd < 0 ? -errno : 0;
-}
-
 /* What is prepared takes the place of what there is. Takes @memory. */
 static int replace(struct machine *m, int dir, struct memory_map *memory, bool layers,
 		   struct err *err)
@@ -509,7 +513,7 @@ static int replace(struct machine *m, int dir, struct memory_map *memory, bool l
 	int r = saved_drop(m, err);
 
 	if (r == 0) {
-		r = note_again(dir);
+		r = take_place(dir, AGAIN_NEW, AGAIN_FILE);
 		if (r == 0)
 			r = take_places(dir, layers);
 		if (r < 0)

@@ -14,6 +14,7 @@
 #include "start_int.h"
 #include "util/cleanup.h"
 #include "util/log.h"
+#include "vsock_int.h"
 
 #define ALONE_MS 200   /* for a VMM that hung up to be gone */
 #define END_MS	 30000 /* for one that was killed */
@@ -66,6 +67,8 @@ static int hand_over_devices(struct start *s)
 
 	if (r == 0 && !s->vmm->gone)
 		r = hand_over_nics(s);
+	if (r == 0 && s->def->values.vsock)
+		r = vmm_vsock_set(s->vmm);
 	return r;
 }
 

@@ -8,6 +8,7 @@
 
 need_kvm
 need_cmd qemu-img cmp
+vmm_forks
 start_daemon -o allow_other
 S=$M/m/snapshots
 MNT2=$T/mnt2 STATE2=$T/state2

@@ -7,6 +7,7 @@
 
 need_kvm
 ROUNDS=${ROUNDS:-24}
+vmm_forks
 start_daemon
 last() { grep -aoE '^(entry|begin) [0-9]+$' "$M/$1/console" | tail -n 1 | cut -d' ' -f2; }
 reached() { [ "$(last "$1")" -ge "$2" ]; }

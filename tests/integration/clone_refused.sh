@@ -5,6 +5,7 @@
 . "${0%/*}/../lib.sh"
 
 need_kvm
+vmm_forks
 start_daemon -o allow_other
 # Nothing but m (and what is named) is there, in the tree or on disk.
 nothing_left() {

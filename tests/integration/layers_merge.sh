@@ -5,6 +5,7 @@
 
 need_kvm
 need_cmd qemu-img
+vmm_forks
 start_daemon
 D=$M/m/disks/d
 

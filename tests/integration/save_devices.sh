@@ -6,6 +6,7 @@
 
 need_kvm
 need_cmd qemu-img
+vmm_forks
 start_daemon
 note "a guest that writes its disk all the while"
 for format in raw qcow2; do

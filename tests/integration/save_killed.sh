@@ -4,6 +4,7 @@
 . "${0%/*}/../lib.sh"
 
 need_kvm
+vmm_forks
 start_daemon
 boot m count
 wait_console m '^20'

@@ -6,6 +6,7 @@
 . "${0%/*}/../lib.sh"
 
 need_kvm
+vmm_forks
 start_daemon
 mib=200
 memory() { ls "$STATE"/layers/*.mem; }

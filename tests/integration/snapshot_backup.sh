@@ -7,6 +7,7 @@
 
 need_kvm
 need_cmd qemu-img gdb rsync
+vmm_forks
 start_daemon
 S=$M/m/snapshots
 "$TOOLS/fvimg" create qcow2 "$T/data.qcow2" 64M >/dev/null

@@ -6,11 +6,17 @@
 . "${0%/*}/../lib.sh"
 
 need_kvm
+vmm_forks
 start_daemon
 S=$M/m/snapshots
 last() { grep -aoE '^(entry|begin) [0-9]+$' "$M/m/console" | tail -n 1 | cut -d' ' -f2; }
 reached() { [ "$(last)" -ge "$1" ]; }
-goes_on() { wait_for reached $(($(last) + 10)); }
+killed= # that its VMM was, may be known only by now
+comes_to() {
+	[ -z "$killed" ] || [ "$(state_of m)" != crashed ] || do_ctl m start
+	reached "$1"
+}
+goes_on() { wait_for comes_to $(($(last) + 10)); }
 agrees() { ! grep -aE -A2 'DISAGREE|disk error|failed' "$M/m/console" || fail "memory and disk disagree: $*"; }
 settled() { [[ $(state_of m) =~ ^(running|saved|stopped|crashed|defined|paused)$ ]]; }
 # Only what is told of is there.
@@ -42,13 +48,13 @@ for round in $(seq "${ROUNDS:-30}"); do
 	asker=$!
 	sleep "0.$(printf %06d $((RANDOM * 400000 / 32768)))"
 	if [ $((RANDOM % 2)) = 0 ]; then
-		who=daemon
+		who=daemon killed=
 		kill_daemon
 		wait $asker || true
 		umount -l "$MNT"
 		start_daemon
 	else
-		who=VMM
+		who=VMM killed=yes
 		pids=$(vmm_pids)
 		[ -z "$pids" ] || kill -KILL $pids 2>/dev/null || true
 		wait $asker || true
@@ -70,6 +76,7 @@ for round in $(seq "${ROUNDS:-30}"); do
 	agrees "$what, $who killed, round $round"
 done
 note "$taken snapshots at the end"
+killed=
 for s in $(names "$S"); do
 	put "$S/$s/ctl" restore
 	goes_on

@@ -4,6 +4,7 @@
 . "${0%/*}/../lib.sh"
 
 need_kvm
+vmm_forks
 start_daemon
 S=$M/m/snapshots
 define_guest m count

@@ -3,11 +3,14 @@
 # with, saved, started, cloned and its snapshots deleted, at random, and in every third round the
 # daemon or a VMM is killed meanwhile. After each: memory and disks agree with each other (the
 # guest compares all of both), and with what the guest had said is on its disks.
-# ROUNDS=200 for the whole of it; SEED=N for the same choices again.
+# All of it is 200 rounds, some four minutes; SEED=N makes the same choices again, as its first line says:
+#	make all guests tools && ROUNDS=200 BUILD=build build/tests/tools/isolate -t 7200 bash tests/integration/snapshot_torture.sh
+# (with BUILD=build/asan-ubsan or build/tsan, TOOLS=build GUESTS=build/guest SLOW=4 it is that build's.)
 # time: 900
 . "${0%/*}/../lib.sh"
 
 need_kvm
+vmm_forks
 start_daemon
 S=$M/m/snapshots
 SEED=${SEED:-$RANDOM}

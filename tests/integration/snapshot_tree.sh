@@ -6,6 +6,7 @@
 . "${0%/*}/../lib.sh"
 
 need_kvm
+vmm_forks
 start_daemon
 S=$M/m/snapshots
 truncate -s 1M "$T/disk"

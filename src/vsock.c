@@ -23,8 +23,8 @@
 #include "util/size.h"
 #include "vsock_int.h"
 
-#define BACKLOG	  128
-#define NAME_MAX_ 24 /* of a socket's file */
+#define BACKLOG	 128
+#define FILE_MAX 24 /* of a socket's name */
 
 /* --- the address ---------------------------------------------------------------------------- */
 
@@ -107,7 +107,7 @@ void vmm_vsock_own(struct vmm *vmm, const struct machine_access *access)
 	_cleanup_close_ int dir = vmm->vsock ? open_dir(vmm->m, false) : -1;
 
 	for (unsigned i = 0; dir >= 0 && i < vmm->vsock->n; i++) {
-		char name[NAME_MAX_];
+		char name[FILE_MAX];
 
 		snprintf(name, sizeof(name), "%u", vmm->vsock->ports[i]);
 		if (own(dir, name, access) < 0)
@@ -139,7 +139,7 @@ static int bind_socket(int dir, const char *name)
 static int show(struct vmm *vmm, uint32_t port, int dir, const char *hidden, int fd)
 {
 	struct vmm_vsock_ports *v = vmm->vsock;
-	char name[NAME_MAX_];
+	char name[FILE_MAX];
 	int r;
 
 	snprintf(name, sizeof(name), "%u", port);
@@ -156,12 +156,28 @@ static int show(struct vmm *vmm, uint32_t port, int dir, const char *hidden, int
 	return r;
 }
 
+/* Nobody listens there: it is made again when it is asked for again. */
+static void forget(struct vmm *vmm, uint32_t port, int dir)
+{
+	struct vmm_vsock_ports *v = vmm->vsock;
+	char name[FILE_MAX];
+	unsigned i = 0;
+
+	snprintf(name, sizeof(name), "%u", port);
+	LOCK_SCOPE(&vmm->m->lock);
+	while (i < v->n && v->ports[i] != port)
+		i++;
+	if (i < v->n)
+		v->ports[i] = v->ports[--v->n];
+	unlinkat(dir, name, 0);
+}
+
 /* Under v->lock. */
 static int make_socket(struct vmm *vmm, uint32_t port)
 {
 	struct vmm_vsock_port msg = {.port = port};
 	_cleanup_close_ int dir = open_dir(vmm->m, true), fd = -1;
-	char hidden[NAME_MAX_];
+	char hidden[FILE_MAX];
 	int r = dir;
 
 	snprintf(hidden, sizeof(hidden), "%u.new", port);
@@ -171,8 +187,10 @@ static int make_socket(struct vmm *vmm, uint32_t port)
 		r = show(vmm, port, dir, hidden, fd);
 	if (r < 0 && dir >= 0)
 		unlinkat(dir, hidden, 0);
-	if (r == 0 && !vmm_post(vmm, VMM_VSOCK_LISTEN, &msg, sizeof(msg), &fd, 1))
-		log_warn("VMM %d cannot be told of vsock port %u", vmm->pid, port);
+	if (r == 0 && !vmm_post(vmm, VMM_VSOCK_LISTEN, &msg, sizeof(msg), &fd, 1)) {
+		forget(vmm, port, dir);
+		r = -EBUSY; /* it hangs, or is going */
+	}
 	return r;
 }
 
@@ -262,7 +280,11 @@ void vmm_vsock_recover(struct vmm *vmm)
 		else if (e->d_name[0] != '.')
 			unlinkat(dirfd(d), e->d_name, 0); /* one that was being made */
 	}
-	for (unsigned i = 0; i < vmm->vsock->n; i++)
-		if (make_socket(vmm, vmm->vsock->ports[i]) < 0)
-			log_warn("vsock port %u has no socket any more", vmm->vsock->ports[i]);
+	for (unsigned i = vmm->vsock->n;
+	     i-- > 0;) { /* one that is forgotten moves those behind it */
+		uint32_t lost = vmm->vsock->ports[i];
+
+		if (make_socket(vmm, lost) < 0)
+			log_warn("vsock port %u has no socket any more", lost);
+	}
 }

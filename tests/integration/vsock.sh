@@ -11,6 +11,7 @@ talk() { printf '%s' "$2" | timeout 60 "$io" connect "$1"; }
 talks() { [ "$(talk "$1" "$2")" = "$2" ]; }
 stat_is() { grep -qx "$2 $3" "$M/$1/vsock/stats"; }
 
+vmm_forks
 start_daemon
 define_guest a vsock
 mkdir "$T/host"
@@ -82,6 +83,25 @@ pid=$!
 do_ctl a resume
 wait $pid
 is "$(cat "$T/patience.txt")" patience
+
+# --- a clone is told that it has none of them, and has an address of its own -----------------
+"$io" many "$M/a/vsock/30" 3 <&"$HOLD" >"$T/cloned.txt" &
+many=$!
+wait_for [ -s "$T/cloned.txt" ]
+mkdir "$M/a/snapshots/now"
+put "$M/a/snapshots/now/ctl" 'clone b'
+wait_console b '^reset'
+wait_console b "^cid $(cat "$M/b/vsock/cid")"
+[ "$(cat "$M/a/vsock/cid")" != "$(cat "$M/b/vsock/cid")" ] || fail "two of one address"
+talks "$M/b/vsock/22" 'in the clone'
+stat_is a connections 3 || fail "$(cat "$M/a/vsock/stats")"
+undefine b
+do_ctl a save
+[ ! -e "$M/a/vsock/22" ] || fail "the link of a machine that is saved"
+do_ctl a start
+kill "$many" 2>/dev/null || true # it may have ended with its connections
+stat_is a connections 0 || fail "$(cat "$M/a/vsock/stats")"
+wait_for talks "$M/a/vsock/22" 'after a save'
 
 # --- the guest's reset, its end, its VMM's end ----------------------------------------------
 "$io" many "$M/a/vsock/30" 3 <&"$HOLD" >"$T/reset.txt" &

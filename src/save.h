@@ -18,6 +18,7 @@
  * physical address. Such a file becomes a layer when it is met.)
  */
 #include "memory_map.h"
+#include "sync_list.h"
 
 /* --- saved.c ---------------------------------------------------------------------------------- */
 
@@ -60,9 +61,12 @@ int saved_drop(struct machine *m, struct err *err);
  */
 int saved_make(struct machine *m, int state, const struct memory_map *memory,
 	       const struct layer_set *layers, const char *reason, struct err *err);
-/* The same in two: all that needs room, while there may still be a VMM; and the step itself. */
+/*
+ * The same in two: all that needs room, while there may still be a VMM; and the step itself. What
+ * was prepared is added to @written, which is to reach stable storage between the two.
+ */
 int saved_prepare(struct machine *m, int state, const struct memory_map *memory,
-		  const struct layer_set *layers, struct err *err);
+		  const struct layer_set *layers, struct sync_list *written, struct err *err);
 int saved_finish(struct machine *m, const struct memory_map *memory, const struct layer_set *layers,
 		 const char *reason, struct err *err);
 /* Instead of the step. */

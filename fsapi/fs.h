@@ -65,6 +65,7 @@ enum dir_id {
 	DIR_SNAPSHOT_DISK,
 	DIR_NICS,
 	DIR_NIC,
+	DIR_VSOCK,
 	DIR_NETWORKS,
 	DIR_NETWORK,
 	DIR_POOLS,
@@ -202,6 +203,7 @@ struct dir {
 	const struct dir_ops *ops;
 	const struct part_ops *parts;
 	bool scratch;	   /* editors may leave their files here */
+	bool numbers;	   /* ... but none whose name is a number: that is a child's */
 	bool takes_long;   /* mkdir and rmdir here: as a command does, and cancelled like one */
 	bool no_copies;	   /* what is made here is no part of a copy of what it belongs to */
 	const char *title; /* for README */
@@ -639,6 +641,7 @@ int tree_jobs_build(struct dir dirs[DIR_MAX]);
 int tree_host_build(struct dir dirs[DIR_MAX]);
 int tree_interfaces_build(struct dir dirs[DIR_MAX]);
 int tree_nic_build(struct dir dirs[DIR_MAX]);
+int tree_vsock_build(struct dir dirs[DIR_MAX]);
 int tree_network_build(struct dir dirs[DIR_MAX]);
 int tree_pool_build(struct dir dirs[DIR_MAX]);
 int tree_volume_build(struct dir dirs[DIR_MAX]);

@@ -32,6 +32,10 @@ static const char root_text[] =
 static const char machine_text[] =
     "Sizes are written as 512M or 2G. A value that is refused changes nothing.\n";
 
+static const char vsock_text[] =
+    "  PORT                 link a unix socket that leads to that port of the guest, made when it\n"
+    "                            is first looked for: socat - UNIX-CONNECT:vsock/22\n";
+
 static const char snapshot_text[] =
     "mkdir snapshots/NAME returns when the snapshot is whole and on disk; the guest goes on\n"
     "after some milliseconds. Others who look into snapshots/ wait as long, so scripts and sshfs\n"
@@ -99,6 +103,8 @@ static void help_machine(const struct fsapi *fs, struct strbuf *sb)
 {
 	help_subdir(fs, "disks/NAME", DIR_DISK, sb);
 	help_subdir(fs, "nics/NAME", DIR_NIC, sb);
+	help_subdir(fs, "vsock", DIR_VSOCK, sb);
+	strbuf_puts(sb, vsock_text);
 	help_subdir(fs, "vcpu/N", DIR_VCPU, sb);
 	help_subdir(fs, "jobs/N", DIR_JOB, sb);
 	help_subdir(fs, "snapshots/NAME", DIR_SNAPSHOT, sb);

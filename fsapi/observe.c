@@ -240,6 +240,10 @@ static void machine_aspect_changed(void *arg, struct machine *m, enum machine_as
 		return;
 	}
 	rows_changed(mdir, (int)aspect);
+	dir =
+	    aspect >= ASPECT_KEY0 ? known_row(mdir, "vsock") : NULL; /* keys that are files there */
+	if (dir)
+		rows_changed(dir, (int)aspect);
 }
 
 static void snapshot_aspect_changed(void *arg, struct snapshot *s, int aspect)

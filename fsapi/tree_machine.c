@@ -205,6 +205,12 @@ static const struct row after_keys[] = {
      .aspect = ASPECT_NICS,
      .dir = DIR_NICS,
      .help = "network cards: mkdir attaches one, rmdir detaches it"},
+    {.name = "vsock",
+     .kind = &kind_dir,
+     .mode = 0777,
+     .aspect = ASPECT_FIXED,
+     .dir = DIR_VSOCK,
+     .help = "stream sockets between guest and host: PORT is a socket to the guest's port"},
     {.name = "vcpu",
      .kind = &kind_dir,
      .mode = 0555,
@@ -272,7 +278,8 @@ int tree_machine_build(struct dir dirs[DIR_MAX])
 		    .help = machine_keys[i].help,
 		};
 
-		r = dir_add_rows(d, &row, 1);
+		if (!machine_keys[i].file)
+			r = dir_add_rows(d, &row, 1);
 	}
 	return r < 0 ? r : dir_add_rows(d, after_keys, nitems(after_keys));
 }

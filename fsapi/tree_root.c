@@ -277,6 +277,7 @@ int tree_build(struct dir dirs[DIR_MAX])
 	    tree_root_build,   tree_machine_build,  tree_disk_build, tree_vcpu_build,
 	    tree_jobs_build,   tree_pool_build,	    tree_nic_build,  tree_network_build,
 	    tree_volume_build, tree_snapshot_build, tree_host_build, tree_interfaces_build,
+	    tree_vsock_build,
 	};
 
 	for (size_t i = 0; i < nitems(builders); i++) {

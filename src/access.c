@@ -9,6 +9,7 @@
 #include "access.h"
 #include "util/cleanup.h"
 #include "vmm.h"
+#include "vsock_int.h"
 
 /* --- the file: "id UUID", "uid N", "gid N", "mode 0755", "file 0666 ctl" … --------------- */
 
@@ -134,8 +135,10 @@ int machine_access_set(struct machine *m, const struct machine_access *access, s
 		return r;
 	LOCK_SCOPE(&m->lock);
 	m->access = *access;
-	if (m->vmm)
+	if (m->vmm) {
 		vmm_own_tty(m->vmm, access);
+		vmm_vsock_own(m->vmm, access);
+	}
 	machine_touch(m, ASPECT_ACCESS, NULL);
 	return 0;
 }

@@ -18,6 +18,8 @@ struct machine_values {
 	uint64_t autostart;
 	uint64_t on_crash, on_reboot, on_poweroff; /* index in the row's words: enum vmm_action */
 	uint64_t stop_timeout_s;
+	uint64_t vsock;
+	char *vsock_listen; /* "PORT=PATH", one blank between */
 };
 
 /* The same for disk_keys[]. */

@@ -11,6 +11,7 @@
 #include "pool.h"
 #include "storage/image.h"
 #include "util/cleanup.h"
+#include "vsock_int.h"
 
 static const char *const stop_restart_words[] = {
     [VMM_ACTION_STOP] = "stop", [VMM_ACTION_RESTART] = "restart", NULL};
@@ -110,6 +111,22 @@ const struct config_key machine_keys[] = {
      .preset = "60",
      .help = "seconds that `stop` gives the guest before it is killed",
      OF(stop_timeout_s)},
+    {.name = "vsock",
+     .file = "vsock/enabled",
+     .type = KEY_BOOL,
+     .preset = "false",
+     .help = "the guest has a vsock device: vsock/PORT is a socket to its port",
+     .needs_restart = true,
+     OF(vsock)},
+    {.name = "vsock_listen",
+     .file = "vsock/listen",
+     .type = KEY_TEXT,
+     .max = 8192,
+     .preset = "",
+     .help = "unix sockets of the host that the guest reaches at ports of CID 2: PORT=PATH, "
+	     "blanks between; live",
+     .refine = vsock_refine_listen,
+     OF(vsock_listen)},
 };
 const size_t n_machine_keys = nitems(machine_keys);
 

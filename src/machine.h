@@ -75,6 +75,7 @@ struct config_key {
 	uint64_t min, max;	  /* UINT, SIZE (bytes); TEXT, PATH: greatest length */
 	const char *preset;	  /* default, as one writes it */
 	const char *const *words; /* ENUM: NULL-terminated */
+	const char *file;	  /* below the machine's directory, where that is not its name */
 	const char *help;	  /* one line, for README and the manual */
 	bool needs_restart;	  /* a change while running counts from the next start */
 	size_t offset;		  /* model's own */

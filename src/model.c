@@ -21,6 +21,7 @@
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "vmm.h"
+#include "vsock_int.h"
 
 /* --- outcomes ------------------------------------------------------------------------ */
 
@@ -248,6 +249,8 @@ static int open_parts(struct model *model, struct err *err)
 		r = disk_sizes_open(&model->disk_sizes, model);
 	if (r == 0)
 		r = nic_releases_open(&model->nic_releases);
+	if (r == 0)
+		r = vsock_calls_open(&model->vsock_calls);
 	if (r < 0)
 		return err_set(err, r, "cannot start: %s", strerror(-r));
 	r = store_load(model, err);
@@ -345,6 +348,7 @@ void model_close(struct model *model)
 	disk_sizes_close(take_ptr(model->disk_sizes));
 	if (model->loop)
 		vmm_loop_stop(model->loop);
+	vsock_calls_close(take_ptr(model->vsock_calls));
 	if (model->registry.buckets)
 		disconnect_all(model);
 	if (model->loop)

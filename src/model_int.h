@@ -44,6 +44,7 @@ struct opener;
 struct disk_sizes;
 struct disk_kept;
 struct nic_releases;
+struct vsock_calls;
 struct layers;
 struct layer_set;
 struct memory_map;
@@ -84,6 +85,7 @@ struct model {
 	struct disk_sizes *disk_sizes;
 	struct layers *layers;
 	struct nic_releases *nic_releases;
+	struct vsock_calls *vsock_calls;
 
 	pthread_rwlock_t observer_lock; /* guards the two: written only to set them */
 	const struct model_observer *observer;

@@ -313,13 +313,13 @@ static int no_answer(int code, const char *path, struct err *err)
 	return err_set(err, code, "%s: the process that opened it was ended", path);
 }
 
-int opener_file(struct opener *o, const struct opener_request *rq, int flags, bool block,
-		struct err *err)
+/* What is answered by one descriptor. */
+static int ask_for_one(struct opener *o, const struct opener_request *rq, struct open_ask *a,
+		       struct err *err)
 {
-	struct open_ask a = {.what = OPEN_FILE, .flags = flags, .block = block};
 	struct open_answer answer = {.end = true};
 	struct ask ask;
-	int fds[2] = {-1, -1}, r = begin(o, &ask, &a, rq, err);
+	int fds[2] = {-1, -1}, r = begin(o, &ask, a, rq, err);
 	size_t n_fds = 0;
 
 	if (r == 0) {
@@ -334,6 +334,21 @@ int opener_file(struct opener *o, const struct opener_request *rq, int flags, bo
 	}
 	end(&ask);
 	return r;
+}
+
+int opener_file(struct opener *o, const struct opener_request *rq, int flags, bool block,
+		struct err *err)
+{
+	struct open_ask a = {.what = OPEN_FILE, .flags = flags, .block = block};
+
+	return ask_for_one(o, rq, &a, err);
+}
+
+int opener_socket(struct opener *o, const struct opener_request *rq, struct err *err)
+{
+	struct open_ask a = {.what = OPEN_SOCKET};
+
+	return ask_for_one(o, rq, &a, err);
 }
 
 static void add_id(struct opened_disk *out, const struct file_id *id, bool written)

@@ -18,8 +18,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "opener_int.h"
@@ -402,6 +404,22 @@ static _Noreturn void do_probe(struct child *c)
 	finish(c, 0, &err);
 }
 
+static _Noreturn void do_socket(struct child *c)
+{
+	struct open_answer a = {.end = true};
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct err err = ERR_INIT;
+
+	if (strlen(c->path) >= sizeof(addr.sun_path))
+		finish(c, err_set(&err, -ENAMETOOLONG, "%s: too long for a socket", c->path), &err);
+	strcpy(addr.sun_path, c->path);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		finish(c, err_set(&err, -errno, "%s: %m", c->path), &err);
+	send_answer(c, &a, &fd, 1);
+	_exit(0);
+}
+
 void opener_child(int sock)
 {
 	struct child *c = calloc(1, sizeof(*c));
@@ -419,6 +437,8 @@ void opener_child(int sock)
 		do_disk(c);
 	case OPEN_PROBE:
 		do_probe(c);
+	case OPEN_SOCKET:
+		do_socket(c);
 	}
 	_exit(1);
 }

@@ -13,7 +13,7 @@
 #define OPEN_BACKING_MAX 16385
 #define OPEN_GROUPS_PART 8192 /* groups in one packet */
 
-enum open_what { OPEN_FILE, OPEN_DISK, OPEN_PROBE };
+enum open_what { OPEN_FILE, OPEN_DISK, OPEN_PROBE, OPEN_SOCKET };
 
 struct open_ask {
 	enum open_what what;

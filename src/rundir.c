@@ -22,6 +22,7 @@
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "util/log.h"
+#include "vsock_int.h"
 
 #define ENDED_MAX 8192
 
@@ -54,6 +55,7 @@ void rundir_clear(struct machine *m, bool all)
 	static const char *const of_all[] = {"vmm.log", "ended"};
 	_cleanup_close_ int dir = rundir_open(m, false);
 
+	vsock_clear(m);
 	if (dir < 0)
 		return;
 	for (size_t i = 0; i < nitems(of_run); i++)

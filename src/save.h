@@ -19,6 +19,7 @@
  * physical address. Such a file becomes a layer when it is met.)
  */
 #include "memory_map.h"
+#include "sync_list.h"
 
 /* --- saved.c ---------------------------------------------------------------------------------- */
 
@@ -70,9 +71,12 @@ struct saved_config {
 int saved_make(struct machine *m, int state, const struct memory_map *memory,
 	       const struct layer_set *layers, const struct saved_config *config,
 	       const char *reason, struct err *err);
-/* The same in two: all that needs room, while there may still be a VMM; and the step itself. */
+/*
+ * The same in two: all that needs room, while there may still be a VMM; and the step itself. What
+ * was prepared is added to @written, which is to reach stable storage between the two.
+ */
 int saved_prepare(struct machine *m, int state, const struct memory_map *memory,
-		  const struct layer_set *layers, struct err *err);
+		  const struct layer_set *layers, struct sync_list *written, struct err *err);
 int saved_finish(struct machine *m, const struct memory_map *memory, const struct layer_set *layers,
 		 const char *reason, struct err *err);
 /* Instead of the step. */

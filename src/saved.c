@@ -60,11 +60,11 @@ static void remove_new(int dir)
 
 static int drop(int dir)
 {
-	int r;
+	int r = unlinkat(dir, STATE_FILE, 0) < 0 ? -errno : 0;
 
-	if (unlinkat(dir, STATE_FILE, 0) < 0 && errno != ENOENT)
-		return -errno;
-	r = file_sync_dir(dir);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	r = r == 0 ? file_sync_dir(dir) : 0;
 	remove_file(dir, AGAIN_FILE);
 	remove_file(dir, CONFIG_FILE);
 	remove_file(dir, LAYERS_FILE);
@@ -395,7 +395,15 @@ void saved_close(struct saved_opened *saved)
 /* --- making --------------------------------------------------------------------------------
  */
 
-static int write_new(int dir, const char *name, const struct strbuf *sb)
+/* Now, or with others. */
+static int sync_new(int *fd, struct sync_list *written)
+{
+	if (written)
+		return sync_list_add(written, take_fd(fd));
+	return fsync(*fd) < 0 ? -errno : 0;
+}
+
+static int write_new(int dir, const char *name, const struct strbuf *sb, struct sync_list *written)
 {
 	_cleanup_close_ int fd = -1;
 	int r;
@@ -405,20 +413,21 @@ static int write_new(int dir, const char *name, const struct strbuf *sb)
 	if (fd < 0 || sb->failed)
 		return fd < 0 ? -errno : -ENOMEM;
 	r = file_write_all(fd, sb->data ? sb->data : "", sb->len);
-	return r == 0 && fsync(fd) < 0 ? -errno : r;
+	return r == 0 ? sync_new(&fd, written) : r;
 }
 
-static int write_texts(int dir, const struct memory_map *memory, const struct layer_set *layers)
+static int write_texts(int dir, const struct memory_map *memory, const struct layer_set *layers,
+		       struct sync_list *written)
 {
 	_cleanup_strbuf_ struct strbuf text = STRBUF_INIT, layers_text = STRBUF_INIT;
 	int r;
 
 	memory_map_format(memory, &text);
-	r = write_new(dir, MEMORY_NEW, &text);
+	r = write_new(dir, MEMORY_NEW, &text, written);
 	if (r < 0 || !layers)
 		return r;
 	layer_set_format(layers, &layers_text);
-	return write_new(dir, LAYERS_NEW, &layers_text);
+	return write_new(dir, LAYERS_NEW, &layers_text, written);
 }
 
 static int take_place(int dir, const char *from, const char *to)
@@ -447,13 +456,13 @@ static int take_places(int dir, bool layers)
 
 int saved_commit(int dir, const struct memory_map *memory, struct err *err)
 {
-	int r = write_texts(dir, memory, NULL);
+	int r = write_texts(dir, memory, NULL, NULL);
 
 	r = no_room(r == 0 ? take_places(dir, false) : r);
 	return r < 0 ? err_set(err, r, "cannot save: %s", strerror(-r)) : 0;
 }
 
-static int copy_state(int dir, int from)
+static int copy_state(int dir, int from, struct sync_list *written)
 {
 	_cleanup_free_ char *buf = malloc(COPY_BYTES);
 	_cleanup_close_ int to = -1;
@@ -476,7 +485,7 @@ static int copy_state(int dir, int from)
 			break;
 		r = file_pwrite_all(to, buf, (size_t)n, at);
 	}
-	return r == 0 && fsync(to) < 0 ? -errno : r;
+	return r == 0 ? sync_new(&to, written) : r;
 }
 
 /* Others go on from that state, too, or did before. */
@@ -489,13 +498,13 @@ static int write_again(int dir)
 }
 
 int saved_prepare(struct machine *m, int state, const struct memory_map *memory,
-		  const struct layer_set *layers, struct err *err)
+		  const struct layer_set *layers, struct sync_list *written, struct err *err)
 {
 	_cleanup_close_ int dir = store_open_dir(m);
-	int r = dir < 0 ? dir : copy_state(dir, state);
+	int r = dir < 0 ? dir : copy_state(dir, state, written);
 
 	if (r == 0)
-		r = write_texts(dir, memory, layers);
+		r = write_texts(dir, memory, layers, written);
 	if (r == 0)
 		r = write_again(dir);
 	if (r == 0)
@@ -595,13 +604,12 @@ int saved_finish(struct machine *m, const struct memory_map *memory, const struc
 	return finish(m, memory, layers, NULL, reason, err);
 }
 
-static int prepare_config(struct machine *m, const struct saved_config *config, struct err *err)
+static int prepare_config(struct machine *m, const struct saved_config *config,
+			  struct sync_list *written, struct err *err)
 {
 	_cleanup_close_ int dir = store_open_dir(m);
-	int r = dir < 0 ? dir : no_room(write_new(dir, CONFIG_NEW, config->text));
+	int r = dir < 0 ? dir : no_room(write_new(dir, CONFIG_NEW, config->text, written));
 
-	if (r < 0)
-		saved_unprepare(m);
 	return r < 0 ? err_set(err, r, "cannot write the definition: %s", strerror(-r)) : 0;
 }
 
@@ -609,10 +617,19 @@ int saved_make(struct machine *m, int state, const struct memory_map *memory,
 	       const struct layer_set *layers, const struct saved_config *config,
 	       const char *reason, struct err *err)
 {
-	int r = saved_prepare(m, state, memory, layers, err);
+	struct sync_list written = {0};
+	int r = saved_prepare(m, state, memory, layers, &written, err);
 
 	if (r == 0 && config)
-		r = prepare_config(m, config, err);
+		r = prepare_config(m, config, &written, err);
+	if (r == 0) {
+		r = no_room(sync_list_sync(&written));
+		if (r < 0)
+			err_set(err, r, "cannot write the state: %s", strerror(-r));
+	}
+	sync_list_free(&written);
+	if (r < 0)
+		saved_unprepare(m);
 	return r < 0 ? r : finish(m, memory, layers, config, reason, err);
 }
 

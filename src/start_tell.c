@@ -9,6 +9,7 @@
 #include "console.h"
 #include "start_int.h"
 #include "util/cleanup.h"
+#include "vsock_int.h"
 
 static int tell(struct start *s, enum vmm_msg_type type, const void *data, size_t len,
 		const int *fds, size_t n_fds)
@@ -118,6 +119,13 @@ static int tell_nics(struct start *s)
 	return r;
 }
 
+static int tell_vsock(struct start *s)
+{
+	struct vmm_vsock vsock = {.cid = vsock_cid(s->m->id)};
+
+	return s->def->values.vsock ? tell(s, VMM_VSOCK, &vsock, sizeof(vsock), NULL, 0) : 0;
+}
+
 static int tell_console(struct start *s)
 {
 	struct vmm_console con = {.log_limit_bytes = CONSOLE_ALONE_MAX};
@@ -153,8 +161,8 @@ static int tell_run(struct start *s)
 int start_tell(struct start *s)
 {
 	static int (*const steps[])(struct start * s) = {
-	    tell_config, tell_memory,  tell_boot, tell_disks,
-	    tell_nics,	 tell_console, tell_load, tell_run,
+	    tell_config, tell_memory,  tell_boot, tell_disks, tell_nics,
+	    tell_vsock,	 tell_console, tell_load, tell_run,
 	};
 	int r = 0;
 

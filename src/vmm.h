@@ -24,6 +24,7 @@
 struct vmm_call; /* under way */
 struct vmm_has_disk;
 struct vmm_has_nic;
+struct vmm_vsock_ports;
 
 struct vmm {
 	atomic_uint refs;
@@ -40,6 +41,9 @@ struct vmm {
 	/* machine.lock: */
 	struct vmm_has_disk *disks; /* disk.h */
 	struct vmm_has_nic *nics;   /* nic_int.h */
+	struct vmm_vsock_ports
+	    *vsock;		    /* vsock_int.h; constant once others know it; NULL: it has none
+				     */
 	int disk_error;		    /* of the last disk that failed: -errno */
 	struct timespec disk_heard; /* when a failing disk was last told of */
 	bool io_error;		    /* paused because of it */
@@ -172,6 +176,7 @@ void vmm_heard_done(struct vmm *vmm, enum vmm_msg_type type);
 void vmm_heard_console(struct vmm *vmm);
 void vmm_heard_disk(struct vmm *vmm, const struct vmm_disk_event *event);
 void vmm_heard_nic(struct vmm *vmm, const struct vmm_nic_event *event);
+void vmm_heard_vsock(struct vmm *vmm, const struct vmm_vsock_event *event); /* vsock_calls.c */
 /* It has that disk no longer; @note, in words or NULL, why. Any thread, not under machine.lock. */
 void vmm_disk_gone(struct vmm *vmm, const char *name, const char *note);
 void vmm_heard_exit(struct vmm *vmm, const char *how);

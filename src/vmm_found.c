@@ -16,6 +16,7 @@
 #include "util/file.h"
 #include "util/log.h"
 #include "vmm_int.h"
+#include "vsock_int.h"
 
 #define HELLO_RECOVER_MS 2000
 #define KILLED_MS	 10000
@@ -54,6 +55,7 @@ void vmm_note(struct vmm *vmm)
 	strbuf_printf(&sb, "tty %s\n", vmm->tty);
 	vmm_disks_note(vmm, &sb);
 	vmm_nics_note(vmm, &sb);
+	vmm_vsock_note(vmm, &sb);
 	pthread_mutex_unlock(&vmm->m->lock);
 	if (fd < 0 || sb.failed || file_write_all(fd, sb.data, sb.len) < 0 ||
 	    renameat(vmm->run_dir, "note.new", vmm->run_dir, "note") < 0)
@@ -68,7 +70,8 @@ static void read_note(struct vmm *vmm)
 	if (file_read(vmm->run_dir, "note", NOTE_MAX, &text, NULL) < 0)
 		return;
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-		if (sscanf(line, "tty %63s", vmm->tty) != 1 && !vmm_nics_read(vmm, line))
+		if (sscanf(line, "tty %63s", vmm->tty) != 1 && !vmm_nics_read(vmm, line) &&
+		    !vmm_vsock_read(vmm, line))
 			vmm_disks_read(vmm, line);
 }
 
@@ -203,6 +206,7 @@ static void recover(struct machine *m)
 	}
 	disks_recover(vmm);
 	nics_recover(vmm);
+	vmm_vsock_recover(vmm);
 	if (rundir_saving(m)) {
 		rundir_note_saving(m, false);
 		vmm_post(vmm, VMM_RESUME, NULL, 0, NULL, 0);

@@ -20,6 +20,7 @@
 #include "util/log.h"
 #include "util/msg.h"
 #include "vmm.h"
+#include "vsock_int.h"
 
 struct vmm_call {
 	struct vmm_call *next;
@@ -55,6 +56,7 @@ void vmm_put(struct vmm *vmm)
 	pthread_mutex_destroy(&vmm->note_lock);
 	vmm_disks_free(vmm);
 	vmm_nics_free(vmm);
+	vmm_vsock_free(vmm);
 	machine_put(vmm->m);
 	free(vmm);
 }
@@ -265,6 +267,7 @@ static void take_packet(struct vmm *vmm, const struct vmm_msg_hdr *hdr, const ch
 	struct vmm_disk_event disk;
 	struct vmm_status status;
 	struct vmm_nic_event nic;
+	struct vmm_vsock_event vsock;
 
 	switch (hdr->type) {
 	case VMM_REPLY:
@@ -290,6 +293,12 @@ static void take_packet(struct vmm *vmm, const struct vmm_msg_hdr *hdr, const ch
 			break;
 		memcpy(&nic, body, sizeof(nic));
 		vmm_heard_nic(vmm, &nic);
+		break;
+	case VMM_EV_VSOCK:
+		if (hdr->len < sizeof(vsock))
+			break;
+		memcpy(&vsock, body, sizeof(vsock));
+		vmm_heard_vsock(vmm, &vsock);
 		break;
 	default:
 		log_debug("VMM %d: a packet of type %u", vmm->pid, hdr->type);

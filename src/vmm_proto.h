@@ -18,7 +18,7 @@
  * count, force NUL at the end of every string, and copy out: a VMM taken
  * over by its guest must not harm the daemon.
  *
- * Order of a start: HELLO, CONFIG, KERNEL, [INITRD], CMDLINE, (LAYER* DISK)*,
+ * Order of a start: HELLO, CONFIG, KERNEL, [INITRD], CMDLINE, (LAYER* DISK)*, NIC*, [VSOCK],
  * CONSOLE, RUN. RUN answers when the vcpus run (or says why they cannot).
  *
  * A disk is a chain of layers, the top one first. LAYERs gather at the VMM until
@@ -83,6 +83,13 @@ enum vmm_msg_type {
 	VMM_NIC_CAPTURE, /* struct vmm_nic_capture; a file (O_APPEND): frames go there as pcapng;
 			    none: no more */
 	VMM_NIC_DETACH,	 /* struct vmm_nic_detach: as DISK_DETACH; VMM_EV_NIC follows */
+	/* vsock: stream sockets between the guest and the host */
+	VMM_VSOCK = 52,	  /* struct vmm_vsock; none: adds the device, before RUN */
+	VMM_VSOCK_LISTEN, /* struct vmm_vsock_port; a listening unix stream socket: what connects
+			     there is connected to that port of the guest. In place of what was
+			     given for it before */
+	VMM_VSOCK_ANSWER, /* struct vmm_vsock_answer; a connected stream socket, or none where error
+			     says why not */
 	/* The whole state of a guest (vmm/state.h), and its memory */
 	VMM_SNAPSHOT = 56, /* struct vmm_snapshot; two empty files: its state, and its vcpus'
 			      registers (struct vmm_vcpu_state of each), [a SEQPACKET socket: who
@@ -111,6 +118,7 @@ enum vmm_msg_type {
 	VMM_EV_CONSOLE,	   /* uint64_t: bytes printed so far in this VMM's life; coalesced */
 	VMM_EV_DISK,	   /* struct vmm_disk_event */
 	VMM_EV_NIC,	   /* struct vmm_nic_event: a card is gone; its descriptors are closed */
+	VMM_EV_VSOCK,	   /* struct vmm_vsock_event: the guest connects to a port of the host */
 };
 
 struct vmm_msg_hdr {
@@ -430,6 +438,32 @@ struct vmm_nic_detach {
 struct vmm_nic_event {
 	char name[VMM_NAME_MAX];
 	char text[128]; /* words, where nobody asked for it; else empty */
+};
+
+#define VMM_VSOCK_CID_MIN   3u /* less are reserved (virtio 1.2 §5.10.4) */
+#define VMM_VSOCK_CID_MAX   (UINT32_MAX - 1)
+#define VMM_VSOCK_PORTS_MAX 256
+
+struct vmm_vsock {
+	uint32_t cid; /* the guest's */
+	uint32_t reserved;
+};
+
+struct vmm_vsock_port {
+	uint32_t port; /* of the guest, not UINT32_MAX */
+	uint32_t reserved;
+};
+
+struct vmm_vsock_event {
+	uint64_t id;   /* for the answer */
+	uint32_t port; /* of the host */
+	uint32_t reserved;
+};
+
+struct vmm_vsock_answer {
+	uint64_t id;
+	int32_t error; /* -errno: there is no socket */
+	uint32_t reserved;
 };
 
 struct vmm_console {

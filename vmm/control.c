@@ -342,6 +342,7 @@ void control_drop_connection(struct control *c)
 	c->conn_fd = -1;
 	c->connection++;
 	c->n_disk_events = c->n_nic_events = 0;
+	control_vsock_drop(c);
 	control_disk_drop_layers(c);
 	control_stage_drop(c);
 	c->want_out = c->state_pending = c->console_pending = false;
@@ -371,6 +372,7 @@ static void accept_connection(struct control *c)
 	c->conn_fd = take_fd(&fd);
 	c->connection++;
 	c->n_disk_events = c->n_nic_events = 0;
+	control_vsock_drop(c);
 	c->want_out = false;
 	c->idle_until = 0;
 	if (watch(c, c->conn_fd, EPOLLIN) < 0)
@@ -393,6 +395,7 @@ static void on_wake(struct control *c)
 		console_pty_read(c->console);
 	control_disks_look(c);
 	control_hotplug_look(c);
+	control_vsock_look(c);
 	memory_readers_reap(&c->memory_readers);
 	look_for_end(c);
 }
@@ -518,6 +521,7 @@ static void teardown(struct control *c)
 	console_free(c->console);
 	control_disks_close(c);
 	control_nics_close(c);
+	control_vsock_close(c);
 	io_pool_free(c->io_pool);
 	memory_readers_end(&c->memory_readers);
 	memory_free(&c->memory);

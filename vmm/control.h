@@ -52,6 +52,8 @@ struct control {
 	unsigned n_disk_events;
 	struct vmm_nic_event nic_events[2 * VMM_NICS_MAX];
 	unsigned n_nic_events;
+	struct vmm_vsock_event vsock_events[64];
+	unsigned n_vsock_events;
 
 	/* moments of CLOCK_MONOTONIC in ms; 0: none */
 	int64_t flush_at; /* the console's next */
@@ -120,6 +122,11 @@ void control_stage_drop(struct control *c);
 void control_disks_close(struct control *c);
 /* The same for network cards (control_nic.c). */
 void control_nics_close(struct control *c);
+/* The same for vsock; and what the guest asks for of it goes to the daemon (control_vsock.c). */
+void control_vsock_close(struct control *c);
+void control_vsock_look(struct control *c);
+/* The daemon that was asked is gone: the guest is refused. */
+void control_vsock_drop(struct control *c);
 /* Something may have happened to them: jobs that are over, failures, readers that are gone. */
 void control_disks_look(struct control *c);
 /* The guest may have let go of disks or cards (control_hotplug.c). */

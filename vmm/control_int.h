@@ -108,6 +108,14 @@ int control_nic_place(const struct control *c, const char *name);
 /* Closes it, and frees it. NULL is fine. */
 void control_nic_free(struct nic_config *nic);
 
+/* --- vsock (control_vsock.c) ------------------------------------------------------------------ */
+
+int control_vsock_add(struct control *c, struct request *req, struct reply *reply, struct err *err);
+int control_vsock_listen(struct control *c, struct request *req, struct reply *reply,
+			 struct err *err);
+int control_vsock_answer(struct control *c, struct request *req, struct reply *reply,
+			 struct err *err);
+
 /* --- the guest's state (control_load.c) ------------------------------------------------------- */
 
 int control_load(struct control *c, struct request *req, struct reply *reply, struct err *err);

@@ -281,6 +281,11 @@ static const struct row {
     {VMM_NIC_SET, "NIC_SET", EXACT(struct vmm_nic_set), 0, 0, LIVE, control_nic_set},
     {VMM_NIC_CAPTURE, "NIC_CAPTURE", EXACT(struct vmm_nic_capture), 0, 1, LIVE,
      control_nic_capture},
+    {VMM_VSOCK, "VSOCK", EXACT(struct vmm_vsock), 0, 0, IN(VMM_STATE_NEW), control_vsock_add},
+    {VMM_VSOCK_LISTEN, "VSOCK_LISTEN", EXACT(struct vmm_vsock_port), 1, 1, ANY,
+     control_vsock_listen},
+    {VMM_VSOCK_ANSWER, "VSOCK_ANSWER", EXACT(struct vmm_vsock_answer), 0, 1, ANY,
+     control_vsock_answer},
     {VMM_LOAD, "LOAD", EXACT(struct vmm_load), 1, 1, IN(VMM_STATE_NEW), control_load},
     {VMM_SNAPSHOT, "SNAPSHOT", EXACT(struct vmm_snapshot), 2, 3, LIVE, control_snapshot},
     {VMM_MEMORY, "MEMORY", sizeof(struct vmm_memory),
@@ -451,6 +456,15 @@ void control_proto_send_events(struct control *c)
 		c->n_nic_events--;
 		memmove(&c->nic_events[0], &c->nic_events[1],
 			c->n_nic_events * sizeof(c->nic_events[0]));
+	}
+	while (c->n_vsock_events > 0 && !full && c->conn_fd >= 0) {
+		full =
+		    !send_event(c, VMM_EV_VSOCK, &c->vsock_events[0], sizeof(c->vsock_events[0]));
+		if (full)
+			break;
+		c->n_vsock_events--;
+		memmove(&c->vsock_events[0], &c->vsock_events[1],
+			c->n_vsock_events * sizeof(c->vsock_events[0]));
 	}
 	if (c->state_pending && !full && c->conn_fd >= 0) {
 		control_proto_fill_status(c, &status);

@@ -22,6 +22,7 @@ const struct device_ops *const devices[] = {
     &virtio_rng_device,
     &virtio_blk_device,
     &virtio_net_device,
+    &virtio_vsock_device,
     &hotplug_device, /* last: what comes after it is plugged in hot */
     NULL,
 };

@@ -140,7 +140,7 @@ uint32_t hotplug_slots(const struct vm_config *config)
 		spare -= !config->nics[i];
 		slots |= 1u << (PCI_SLOT_NICS - i);
 	}
-	return slots;
+	return config->vsock ? slots & ~(1u << PCI_SLOT_VSOCK) : slots;
 }
 
 bool hotplug_heard(struct vm *vm, unsigned slot)

@@ -160,6 +160,7 @@ enum {
 	PCI_SLOT_RNG,
 	PCI_SLOT_DISKS,			      /* and up, in the order of the configuration */
 	PCI_SLOT_NICS = LAYOUT_PCI_SLOTS - 1, /* and down */
+	PCI_SLOT_VSOCK = PCI_SLOT_NICS - VMM_NICS_MAX,
 };
 
 /* Where a BAR was whose device was taken away under its driver; 0 bytes: nowhere. */

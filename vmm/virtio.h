@@ -186,6 +186,6 @@ void virtio_config_write(struct virtio_device *dev, uint64_t offset, unsigned si
 int virtio_pci_plug(struct virtio_device *dev, unsigned slot, uint32_t class_code, struct err *err);
 
 extern const struct device_ops virtio_blk_device, virtio_console_device, virtio_net_device,
-    virtio_rng_device;
+    virtio_rng_device, virtio_vsock_device;
 
 #endif

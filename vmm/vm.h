@@ -26,6 +26,7 @@ struct console;
 struct disk;
 struct io_pool;
 struct nic_config;
+struct vsock_config;
 
 /* What the daemon asked for. Descriptors belong to this and stay open over resets. */
 struct vm_config {
@@ -43,6 +44,7 @@ struct vm_config {
 	char cmdline[VMM_CMDLINE_MAX];
 	struct disk *disks[VMM_DISKS_MAX];     /* disk.h; NULL: none in that place */
 	struct nic_config *nics[VMM_NICS_MAX]; /* virtio_net.h; by place; NULL: none */
+	struct vsock_config *vsock;	       /* virtio_vsock.h; NULL: none */
 };
 
 struct vm {

@@ -30,7 +30,7 @@ missing=$(echo "$versions" | sed -n 's/^missing //p' | tr '\n' ' ')
 # The recipe's identity: its files, and the versions of what goes into the result.
 hash=$(cd "$recipe" && {
 	echo "$versions" | grep -E '^(linux-source-6.1|busybox-static) '
-	find build.sh cmdline config initrd.c initrd.list linux-6.1.patch root -type f | LC_ALL=C sort | xargs sha256sum
+	find build.sh cmdline config initrd.c initrd.list linux-6.1.patch root vsock.c -type f | LC_ALL=C sort | xargs sha256sum
 } | sha256sum | cut -c1-16)
 result=$cache/linux-$hash
 if [ -d "$result" ]; then
@@ -131,9 +131,13 @@ cp "$recipe/cmdline" "$out/cmdline"
 
 # --- initial RAM disk ---------------------------------------------------------------------
 
-gcc -Os -Wall -Wextra -Werror -static -nostdlib -ffreestanding -fno-stack-protector -fno-pie -no-pie \
-	-fno-asynchronous-unwind-tables -Wl,-z,noseparate-code,-z,noexecstack,--build-id=none -s \
-	-o "$work/init" "$recipe/initrd.c" >>"$log" 2>&1
+# PROGRAM SOURCE: without libc
+small_program() {
+	gcc -Os -Wall -Wextra -Werror -static -nostdlib -ffreestanding -fno-stack-protector -fno-pie -no-pie \
+		-fno-asynchronous-unwind-tables -Wl,-z,noseparate-code,-z,noexecstack,--build-id=none -s \
+		-o "$1" "$2" >>"$log" 2>&1
+}
+small_program "$work/init" "$recipe/initrd.c"
 touch -d @0 "$work/init"
 sed "s|@INIT@|$work/init|" "$recipe/initrd.list" >"$work/initrd.list"
 "$src/usr/gen_init_cpio" -t 0 "$work/initrd.list" >"$out/initrd.cpio"
@@ -146,6 +150,7 @@ cp -r "$recipe/root" "$root"
 	cd "$root"
 	mkdir -p bin dev proc sys tmp mnt run usr
 	cp -L /bin/busybox bin/busybox
+	small_program bin/vsock "$recipe/vsock.c"
 	for applet in $(bin/busybox --list); do
 		[ -e "bin/$applet" ] || ln -s busybox "bin/$applet"
 	done
@@ -155,7 +160,7 @@ cp -r "$recipe/root" "$root"
 	ln -s tmp var # for what must be written somewhere on a read-only root
 	ln -s ../tmp/resolv.conf etc/resolv.conf
 	chmod -R u=rwX,go=rX .
-	chmod 755 etc/rc etc/shell etc/udhcpc.script bin/busybox
+	chmod 755 etc/rc etc/shell etc/udhcpc.script bin/busybox bin/vsock
 	find . -mindepth 1 ! -type l -printf 'set_inode_field %P uid 0\nset_inode_field %P gid 0\n'
 ) >"$work/owners"
 mke2fs -q -F -t ext2 -b 4096 -N 768 -m 0 -O ^resize_inode -U 66696c65-7669-736f-7200-000000000000 \

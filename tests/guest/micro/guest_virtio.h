@@ -8,7 +8,7 @@
  */
 #include "guest.h"
 
-enum { VIRTIO_NET = 1, VIRTIO_BLK = 2, VIRTIO_CONSOLE = 3, VIRTIO_RNG = 4 };
+enum { VIRTIO_NET = 1, VIRTIO_BLK = 2, VIRTIO_CONSOLE = 3, VIRTIO_RNG = 4, VIRTIO_VSOCK = 19 };
 
 #ifndef VIRTIO_QUEUE_MAX
 #define VIRTIO_QUEUE_MAX 64

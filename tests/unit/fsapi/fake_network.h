@@ -3,6 +3,7 @@
 #define FV_FAKE_NETWORK_H
 /* In the place of the model's networks and cards: there are none. Included by fake_model.h. */
 #include "nic.h"
+#include "vsock.h"
 
 const struct config_key network_keys[] = {
     {.name = "mode", .type = KEY_TEXT, .max = 10, .preset = "nat", .help = "a mode"}};
@@ -70,6 +71,10 @@ FAKE_SHOWS_NOTHING(network_command_help, struct strbuf *sb)
 FAKE_SHOWS_NOTHING(network_error_show, struct network *network, struct strbuf *sb)
 FAKE_SHOWS_NOTHING(network_error_set, struct network *network, const char *what,
 		   const struct err *err)
+FAKE_NO_NETWORK(int, machine_vsock_path, struct machine *m, uint32_t port, struct strbuf *sb)
+FAKE_NO_NETWORK(int, machine_vsock_cid_show, struct machine *m, struct strbuf *sb)
+FAKE_NO_NETWORK(bool, machine_vsock_on, struct machine *m)
+FAKE_NO_NETWORK(bool, machine_vsock_at, struct machine *m, size_t index, uint32_t *port)
 FAKE_NO_NETWORK(int, machine_nic_add, struct machine *m, const char *name,
 		const struct caller *caller, struct err *err)
 FAKE_NO_NETWORK(int, machine_nic_remove, struct machine *m, const char *name,

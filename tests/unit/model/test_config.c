@@ -83,7 +83,8 @@ static const char *other_value(const struct config_key *key)
 		const char *name, *value;
 	} own_forms[] = {{"limits", "riops=7 bps=1048576 bps_burst=4096"},
 			 {"serial", "serial \"7\" \\"},
-			 {"backing", "/srv/\"a\\b pool/x /y"}};
+			 {"backing", "/srv/\"a\\b pool/x /y"},
+			 {"vsock_listen", "22=/run/\"a\\b.sock 7=/y"}};
 
 	for (size_t i = 0; i < nitems(own_forms); i++)
 		if (strcmp(key->name, own_forms[i].name) == 0)

@@ -7,6 +7,8 @@
  * layers than it had (a snapshot is restored), these are in saved-layers before `saved` is
  * there; whoever finds the two gives them to the machine, then removes saved-layers. As long as
  * a machine is saved nothing else changes its layers, so that doing so twice does no harm.
+ * Where it is to have another definition (an archive's), that is in saved-config in the same way:
+ * a daemon that finds it beside `saved` makes it `config` before it reads that.
  */
 #define LOG_MODULE "save"
 #include <errno.h>
@@ -29,6 +31,8 @@
 #define STATE_NEW   SAVED_STATE_NEW
 #define MEMORY_NEW  ".saved-memory.new"
 #define LAYERS_NEW  ".saved-layers.new"
+#define CONFIG_FILE "saved-config"
+#define CONFIG_NEW  ".saved-config.new"
 #define AGAIN_NEW   ".saved-again.new"
 #define TEXT_MAX    (4u << 20) /* of the two that are text */
 #define COPY_BYTES  (1u << 20)
@@ -51,6 +55,7 @@ static void remove_new(int dir)
 	remove_file(dir, MEMORY_NEW);
 	remove_file(dir, LAYERS_NEW);
 	remove_file(dir, AGAIN_NEW);
+	remove_file(dir, CONFIG_NEW);
 }
 
 static int drop(int dir)
@@ -61,6 +66,7 @@ static int drop(int dir)
 		return r;
 	r = r == 0 ? file_sync_dir(dir) : 0;
 	remove_file(dir, AGAIN_FILE);
+	remove_file(dir, CONFIG_FILE);
 	remove_file(dir, LAYERS_FILE);
 	remove_file(dir, MEMORY_FILE);
 	return r;
@@ -82,13 +88,24 @@ static bool used_up(int dir)
 	return fd >= 0 && file_pread_all(fd, &used, sizeof(used), VMM_STATE_USED_AT) == 0 && used;
 }
 
+/* The definition that came with the state, where a daemon was killed before it had its place. */
+static void settle_config(int dir)
+{
+	if (renameat(dir, CONFIG_FILE, dir, "config") == 0 && file_sync_dir(dir) == 0)
+		return;
+	if (errno != ENOENT)
+		log_warn("%s cannot become config: %m", CONFIG_FILE);
+}
+
 bool saved_look(int dir)
 {
 	bool saved = faccessat(dir, STATE_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 
 	remove_new(dir);
-	if (saved && !used_up(dir))
+	if (saved && !used_up(dir)) {
+		settle_config(dir);
 		return true;
+	}
 	if (saved)
 		log_info("a saved state that was used is removed");
 	if (drop(dir) < 0)
@@ -507,13 +524,15 @@ void saved_unprepare(struct machine *m)
 }
 
 /* What is prepared takes the place of what there is. Takes @memory. */
-static int replace(struct machine *m, int dir, struct memory_map *memory, bool layers,
+static int replace(struct machine *m, int dir, struct memory_map *memory, bool layers, bool config,
 		   struct err *err)
 {
 	int r = saved_drop(m, err);
 
 	if (r == 0) {
 		r = take_place(dir, AGAIN_NEW, AGAIN_FILE);
+		if (r == 0 && config)
+			r = take_place(dir, CONFIG_NEW, CONFIG_FILE);
 		if (r == 0)
 			r = take_places(dir, layers);
 		if (r < 0)
@@ -529,8 +548,27 @@ static int replace(struct machine *m, int dir, struct memory_map *memory, bool l
 	return 0;
 }
 
-int saved_finish(struct machine *m, const struct memory_map *memory, const struct layer_set *layers,
-		 const char *reason, struct err *err)
+/* It is saved with that definition on disk; now it has it. */
+static int define(struct machine *m, int dir, const struct saved_config *config, struct err *err)
+{
+	struct err ignored = ERR_INIT;
+	int r = config->store(config->arg, err);
+
+	if (r < 0) {
+		if (saved_drop(m, &ignored) < 0)
+			log_warn("%s", ignored.text);
+		return r;
+	}
+	remove_file(dir, CONFIG_FILE);
+	/* or it might be found again after others have taken its place */
+	if (file_sync_dir(dir) < 0)
+		log_warn("machine %s: its directory cannot be synced", m->name);
+	return 0;
+}
+
+static int finish(struct machine *m, const struct memory_map *memory,
+		  const struct layer_set *layers, const struct saved_config *config,
+		  const char *reason, struct err *err)
 {
 	_cleanup_close_ int dir = store_open_dir(m);
 	struct memory_map *copy = malloc(sizeof(*copy));
@@ -543,7 +581,9 @@ int saved_finish(struct machine *m, const struct memory_map *memory, const struc
 			       strerror(dir < 0 ? -dir : ENOMEM));
 	}
 	*copy = *memory;
-	r = replace(m, dir, copy, layers, err);
+	r = replace(m, dir, copy, layers, config, err);
+	if (r == 0 && config)
+		r = define(m, dir, config, err);
 	pthread_mutex_lock(&m->lock);
 	m->saved = r == 0;
 	if (r == 0)
@@ -558,21 +598,39 @@ int saved_finish(struct machine *m, const struct memory_map *memory, const struc
 	return r;
 }
 
+int saved_finish(struct machine *m, const struct memory_map *memory, const struct layer_set *layers,
+		 const char *reason, struct err *err)
+{
+	return finish(m, memory, layers, NULL, reason, err);
+}
+
+static int prepare_config(struct machine *m, const struct saved_config *config,
+			  struct sync_list *written, struct err *err)
+{
+	_cleanup_close_ int dir = store_open_dir(m);
+	int r = dir < 0 ? dir : no_room(write_new(dir, CONFIG_NEW, config->text, written));
+
+	return r < 0 ? err_set(err, r, "cannot write the definition: %s", strerror(-r)) : 0;
+}
+
 int saved_make(struct machine *m, int state, const struct memory_map *memory,
-	       const struct layer_set *layers, const char *reason, struct err *err)
+	       const struct layer_set *layers, const struct saved_config *config,
+	       const char *reason, struct err *err)
 {
 	struct sync_list written = {0};
 	int r = saved_prepare(m, state, memory, layers, &written, err);
 
+	if (r == 0 && config)
+		r = prepare_config(m, config, &written, err);
 	if (r == 0) {
-		r = sync_list_sync(&written);
-		if (r < 0) {
-			saved_unprepare(m);
+		r = no_room(sync_list_sync(&written));
+		if (r < 0)
 			err_set(err, r, "cannot write the state: %s", strerror(-r));
-		}
 	}
 	sync_list_free(&written);
-	return r < 0 ? r : saved_finish(m, memory, layers, reason, err);
+	if (r < 0)
+		saved_unprepare(m);
+	return r < 0 ? r : finish(m, memory, layers, config, reason, err);
 }
 
 /* --- the definition, meanwhile --------------------------------------------------------------

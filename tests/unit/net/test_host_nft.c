@@ -16,8 +16,8 @@
 #include "util/tool.h"
 
 static const struct nft_port ports[] = {
-    {"fvt1", {0x52, 0x54, 0, 0, 0, 1}, {10, 9, 0, 2}},
-    {"fvt2", {0x52, 0x54, 0, 0, 0, 2}, {0}},
+    {"fvt1", {0x52, 0x54, 0, 0, 0, 1}, {10, 9, 0, 2}, 0},
+    {"fvt2", {0x52, 0x54, 0, 0, 0, 2}, {0}, 0},
 };
 static const struct nft_forward forwards[] = {
     {.first = 8080, .last = 8080, .to_port = 80, .family = AF_INET, .to = {10, 9, 0, 2}},

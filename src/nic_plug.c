@@ -105,6 +105,20 @@ static void close_plug(struct nic_plug *plug)
 	plug->n_fds = 0;
 }
 
+/* Two of one address cannot be up over an interface: more queues of the one that there is. */
+static int share_macvtap(struct network *network, struct nic_plug *plug, unsigned queues,
+			 struct err *err)
+{
+	int r = host_macvtap_open(plug->replaces, queues, network->model->networks->run_dir,
+				  plug->fds, err);
+
+	if (r < 0)
+		return r;
+	strcpy(plug->tap, plug->replaces);
+	plug->n_fds = queues;
+	return 0;
+}
+
 /*
  * A macvtap over the network's interface, with the card's own address: what is for others is not
  * heard. It stays when its descriptors are closed, so it bears our alias at once.
@@ -195,6 +209,8 @@ static int make_end(struct network *network, struct machine *m, const struct nic
 	pthread_mutex_lock(&network->lock);
 	direct = network->direct;
 	pthread_mutex_unlock(&network->lock);
+	if (direct && *plug->replaces && port_exists(network, plug->replaces))
+		return share_macvtap(network, plug, queues_of(m, nic), err);
 	return direct ? make_macvtap(network, values, port, plug, alias, queues_of(m, nic), err)
 		      : make_tap(m, nic, plug, queues_of(m, nic), err);
 }

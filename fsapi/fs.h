@@ -203,6 +203,7 @@ struct dir {
 	const struct dir_ops *ops;
 	const struct part_ops *parts;
 	bool scratch;	   /* editors may leave their files here */
+	bool numbers;	   /* ... but none whose name is a number: that is a child's */
 	bool takes_long;   /* mkdir and rmdir here: as a command does, and cancelled like one */
 	bool no_copies;	   /* what is made here is no part of a copy of what it belongs to */
 	const char *title; /* for README */

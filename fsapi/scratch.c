@@ -211,13 +211,19 @@ static struct scratch *new_scratch(struct node *dir, const char *name, mode_t mo
 	return s;
 }
 
+static bool may_be_here(const struct node *dir, const char *name)
+{
+	return scratch_name(name) &&
+	       !(node_dir(dir)->numbers && strspn(name, "0123456789") == strlen(name));
+}
+
 int scratch_create(struct node *dir, const char *name, mode_t mode, const char *target,
 		   const struct caller *caller, struct node **n)
 {
 	struct scratch *s;
 	int r = 0;
 
-	if (!node_dir(dir)->scratch || !scratch_name(name))
+	if (!node_dir(dir)->scratch || !may_be_here(dir, name))
 		return -EPERM;
 	if (!node_alive(dir))
 		return -ENOENT;
@@ -294,7 +300,7 @@ int scratch_rename(struct node *dir, const char *name, const char *new_name, boo
 	struct node *held = NULL;
 	int r = 0;
 
-	if (!scratch_name(new_name))
+	if (!may_be_here(dir, new_name))
 		return -EPERM;
 	pthread_mutex_lock(&dir->fs->lock);
 	s = find(dir, name);

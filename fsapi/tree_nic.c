@@ -60,6 +60,14 @@ static int address_show(struct node *n, struct strbuf *sb)
 	return 0;
 }
 
+static int addresses_show(struct node *n, struct strbuf *sb)
+{
+	if (!machine_nic_exists(n->m, nic_of(n)))
+		return -ENOENT;
+	machine_nic_addresses_show(n->m, nic_of(n), sb);
+	return 0;
+}
+
 static int pcap_open(struct node *n)
 {
 	return machine_nic_pcap_open(n->m, nic_of(n));
@@ -87,14 +95,23 @@ static const struct row before_keys[] = {
      .aspect = ASPECT_NIC,
      .flags = ROW_VOLATILE,
      .show = state_show,
-     .help = "connected, disconnected, waiting (for the guest to let go), detached"},
+     .help = "connected, disconnected, waiting (for the guest to let go of it), detached"},
     {.name = "address",
      .kind = &kind_attribute,
      .mode = 0444,
      .aspect = ASPECT_NIC_ADDRESS,
      .flags = ROW_MAY_BE_EMPTY | ROW_VOLATILE,
      .show = address_show,
-     .help = "the guest's address there; empty where it is not known"},
+     .help =
+	 "the guest's address there, from its lease or as it says itself; empty where it is not "
+	 "known"},
+    {.name = "addresses",
+     .kind = &kind_attribute,
+     .mode = 0444,
+     .aspect = ASPECT_NIC_ADDRESS,
+     .flags = ROW_MAY_BE_EMPTY | ROW_VOLATILE,
+     .show = addresses_show,
+     .help = "all of them, one a line, that of `address` first; link-local ones, too"},
 };
 
 static const struct row after_keys[] = {

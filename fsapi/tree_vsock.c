@@ -123,6 +123,7 @@ int tree_vsock_build(struct dir dirs[DIR_MAX])
 
 	d->ops = &ports_ops;
 	d->scratch = true;
+	d->numbers = true;
 	d->title =
 	    "Stream sockets between the guest and the host: PORT is a socket to that port of "
 	    "the guest.";

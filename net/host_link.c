@@ -40,10 +40,25 @@ static void copy_string(char *to, size_t size, const struct nlattr *a)
 		 (const char *)mnl_attr_get_payload(a));
 }
 
+static void take_bridge(struct host_link *l, const struct nlattr *data)
+{
+	const struct nlattr *a;
+
+	mnl_attr_for_each_nested(a, data)
+	{
+		if (mnl_attr_get_type(a) == IFLA_BR_VLAN_FILTERING)
+			l->vlan_filtering = mnl_attr_get_u8(a);
+		else if (mnl_attr_get_type(a) == IFLA_BR_VLAN_DEFAULT_PVID)
+			l->vlan_default = mnl_attr_get_u16(a);
+	}
+}
+
 static void take_data(struct host_link *l, const struct nlattr *data)
 {
 	const struct nlattr *a;
 
+	if (strcmp(l->kind, "bridge") == 0)
+		take_bridge(l, data);
 	if (strcmp(l->kind, "vlan") != 0)
 		return;
 	mnl_attr_for_each_nested(a, data) if (mnl_attr_get_type(a) == IFLA_VLAN_ID &&
@@ -203,7 +218,8 @@ static void put_data(struct nlmsghdr *hdr, const struct host_link_new *what)
 		mnl_attr_put_u8(hdr, IFLA_BOND_MODE, BOND_ACTIVE_BACKUP);
 		break;
 	case HOST_MACVTAP:
-		mnl_attr_put_u32(hdr, IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE);
+		mnl_attr_put_u32(hdr, IFLA_MACVLAN_MODE,
+				 what->isolated ? MACVLAN_MODE_PRIVATE : MACVLAN_MODE_BRIDGE);
 		break;
 	case HOST_VETH:
 		peer = mnl_attr_nest_start(hdr, VETH_INFO_PEER);
@@ -275,6 +291,10 @@ int host_link_set(int index, const struct host_link_set *set, struct err *err)
 		info->ifi_change = IFF_UP;
 		info->ifi_flags = set->up ? IFF_UP : 0;
 	}
+	if (set->allmulti) {
+		info->ifi_change |= IFF_ALLMULTI;
+		info->ifi_flags |= IFF_ALLMULTI;
+	}
 	if (set->name && !name_good(set->name))
 		return err_set(err, -EINVAL, "'%.40s' is no name for an interface", set->name);
 	if (set->name)
@@ -305,6 +325,35 @@ int host_port_isolate(int index, bool isolated, struct err *err)
 	mnl_attr_nest_end(rq.hdr, port);
 	snprintf(name, sizeof(name), "%d", index);
 	return nl_words(nl_talk(&rq, NULL, NULL), err, "isolating the port of interface", name);
+}
+
+static int port_vlan(int index, uint16_t type, uint16_t flags, unsigned vlan)
+{
+	struct bridge_vlan_info vinfo = {.flags = flags, .vid = (uint16_t)vlan};
+	struct nl_request rq;
+	struct ifinfomsg *info = nl_begin(&rq, type, 0, sizeof(*info));
+	struct nlattr *spec;
+
+	info->ifi_family = AF_BRIDGE;
+	info->ifi_index = index;
+	spec = mnl_attr_nest_start(rq.hdr, IFLA_AF_SPEC);
+	mnl_attr_put(rq.hdr, IFLA_BRIDGE_VLAN_INFO, sizeof(vinfo), &vinfo);
+	mnl_attr_nest_end(rq.hdr, spec);
+	return nl_talk(&rq, NULL, NULL);
+}
+
+int host_port_vlan(int index, unsigned vlan, unsigned was, struct err *err)
+{
+	char name[16];
+	int r = 0;
+
+	snprintf(name, sizeof(name), "%d", index);
+	if (was && was != vlan)
+		r = port_vlan(index, RTM_DELLINK, 0, was);
+	if (r == 0)
+		r = port_vlan(index, RTM_SETLINK, BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED,
+			      vlan);
+	return nl_words(r, err, "the VLAN of the port of interface", name);
 }
 
 /* --- changes

@@ -31,11 +31,13 @@ struct host_link {
 	char alias[HOST_ALIAS_MAX];
 	uint8_t mac[6]; /* all zero: it has none */
 	uint32_t mtu;
-	unsigned flags;	    /* IFF_… */
-	unsigned operstate; /* IF_OPER_…; host_link_state_name() */
-	int master, lower;  /* index of its bridge or bond, of what it is over; 0: none */
-	unsigned vlan;	    /* of kind vlan: its tag */
-	bool physical;	    /* a device of its own stands behind it */
+	unsigned flags;	       /* IFF_… */
+	unsigned operstate;    /* IF_OPER_…; host_link_state_name() */
+	int master, lower;     /* index of its bridge or bond, of what it is over; 0: none */
+	unsigned vlan;	       /* of kind vlan: its tag */
+	bool vlan_filtering;   /* of a bridge: its ports are members of VLANs */
+	unsigned vlan_default; /* then: of which they are when they come */
+	bool physical;	       /* a device of its own stands behind it */
 	struct host_link_stats stats;
 };
 
@@ -56,7 +58,7 @@ enum host_link_kind {
 	HOST_VLAN,    /* over @lower with tag @vlan */
 	HOST_BOND,    /* mode active-backup */
 	HOST_VETH,    /* with @peer as its other end */
-	HOST_MACVTAP, /* over @lower, mode bridge */
+	HOST_MACVTAP, /* over @lower; mode bridge, or private where @isolated */
 	HOST_LINK_KINDS,
 };
 
@@ -69,6 +71,7 @@ struct host_link_new {
 	int lower;
 	unsigned vlan;
 	const char *peer;
+	bool isolated;
 };
 
 /*
@@ -86,6 +89,7 @@ struct host_link_set {
 	uint32_t mtu;	    /* 0: leave it */
 	const uint8_t *mac; /* NULL: leave it */
 	const char *alias, *name;
+	bool allmulti; /* frames to groups come in, whoever asked for them; false: leave it */
 };
 #define HOST_LINK_SET                                                                              \
 	{                                                                                          \
@@ -94,6 +98,11 @@ struct host_link_set {
 int host_link_set(int index, const struct host_link_set *set, struct err *err);
 /* Of a bridge's port: whether it reaches none of the other isolated ones (1, 0). */
 int host_port_isolate(int index, bool isolated, struct err *err);
+/*
+ * Of a port of a bridge with vlan_filtering: it is a member of VLAN @vlan alone, and needs no tag
+ * for it. @was: of which it was.
+ */
+int host_port_vlan(int index, unsigned vlan, unsigned was, struct err *err);
 
 /* --- addresses and routes --------------------------------------------------------------------- */
 
@@ -139,6 +148,12 @@ int host_route_add(const struct host_route *route, struct err *err);
  * their descriptors: it lives as long as one of them is open. -EBUSY where there is one.
  */
 int host_tap_make(const char *name, unsigned queues, int *fds, struct err *err);
+/*
+ * Opens @queues queues of the macvtap @name, which is there, as host_tap_make() gives them; it
+ * stays when they are closed. @scratch: a directory of the caller's alone, or -1, for a moment's
+ * device node where the host has none. -ENODEV with words.
+ */
+int host_macvtap_open(const char *name, unsigned queues, int scratch, int *fds, struct err *err);
 /* One that stays until it is removed, which is down. Its index; -EBUSY where there is one. */
 int host_tap_lasting(const char *name, struct err *err);
 

@@ -56,16 +56,21 @@ static void put_mac(struct strbuf *sb, const uint8_t mac[6])
 /* --- ways in and out ----------------------------------------------------------------------------
  */
 
-/* What comes from a network bears its addresses. */
+/*
+ * What leaves a network bears its addresses. What stays in its bridge is none of this: with
+ * br_netfilter it passes here as well.
+ */
 static void put_sources(const struct nft_network *net, struct strbuf *sb)
 {
 	if (net->v4.prefix) {
-		strbuf_printf(sb, "  iifname \"%s\" ip saddr != ", net->bridge);
+		strbuf_printf(sb, "  iifname \"%s\" oifname != \"%s\" ip saddr != ", net->bridge,
+			      net->bridge);
 		put_subnet(sb, AF_INET, &net->v4);
 		strbuf_puts(sb, " drop\n");
 	}
 	if (net->v6.prefix) {
-		strbuf_printf(sb, "  iifname \"%s\" ip6 saddr != { fe80::/10, ", net->bridge);
+		strbuf_printf(sb, "  iifname \"%s\" oifname != \"%s\" ip6 saddr != { fe80::/10, ",
+			      net->bridge, net->bridge);
 		put_subnet(sb, AF_INET6, &net->v6);
 		strbuf_puts(sb, " } drop\n");
 	}
@@ -226,11 +231,64 @@ static bool has_address(const struct nft_port *port)
 	return memcmp(port->addr, none, 4) != 0;
 }
 
+/*
+ * Neighbour discovery (RFC 4861 §4.3, §4.4), which nft has no words for: what is 8 bytes into a
+ * message is its target, and what is behind that is an option, mostly the sender's own address.
+ */
+static void put_neighbours(const struct nft_network *net, const uint8_t mac[6], struct strbuf *sb)
+{
+	static const struct {
+		const char *type;
+		unsigned option;
+	} messages[] = {{"nd-neighbor-solicit", 0x0101}, {"nd-neighbor-advert", 0x0201}};
+
+	for (size_t i = 0; i < nitems(messages); i++) {
+		strbuf_printf(sb,
+			      "  meta protocol ip6 icmpv6 type %s @th,192,16 0x%04x @th,208,48 != "
+			      "0x",
+			      messages[i].type, messages[i].option);
+		for (unsigned k = 0; k < 6; k++)
+			strbuf_printf(sb, "%02x", mac[k]);
+		strbuf_puts(sb, " drop\n");
+	}
+	for (unsigned i = 0; i < net->n_host6; i++) {
+		strbuf_puts(sb, "  meta protocol ip6 icmpv6 type nd-neighbor-advert @th,64,128 0x");
+		for (unsigned k = 0; k < 16; k++)
+			strbuf_printf(sb, "%02x", net->host6[i][k]);
+		strbuf_puts(sb, " drop\n");
+	}
+}
+
+/*
+ * The same where what it says bears a VLAN's tag: nothing is known of addresses there. `ether type`
+ * is the tag's, so what is behind it is asked for otherwise.
+ */
+static void put_tagged_port(const struct nft_network *net, const struct nft_port *port,
+			    struct strbuf *sb)
+{
+	strbuf_printf(sb, " chain port_%s {\n  ether saddr != ", port->tap);
+	put_mac(sb, port->mac);
+	strbuf_printf(sb,
+		      " drop\n  ether type != 8021q drop\n  vlan id != %u drop\n"
+		      "  vlan type != { arp, ip, ip6 } drop\n"
+		      "  meta protocol arp arp saddr ether != ",
+		      port->vlan);
+	put_mac(sb, port->mac);
+	strbuf_puts(sb, " drop\n  udp sport { 67, 547 } drop\n"
+			"  meta protocol ip6 icmpv6 type { nd-router-advert, nd-redirect } drop\n");
+	put_neighbours(net, port->mac, sb);
+	strbuf_puts(sb, " }\n");
+}
+
 /* What a guest may say: in its own name, and not as DHCP server or router. */
 static void put_port(const struct nft_network *net, const struct nft_port *port, struct strbuf *sb)
 {
 	bool has4 = has_address(port) || net->v4.prefix, has6 = net->v6.prefix;
 
+	if (port->vlan) {
+		put_tagged_port(net, port, sb);
+		return;
+	}
 	strbuf_printf(sb, " chain port_%s {\n  ether saddr != ", port->tap);
 	put_mac(sb, port->mac);
 	strbuf_puts(sb, " drop\n  ether type != { arp, ip, ip6 } drop\n  arp saddr ether != ");
@@ -260,7 +318,9 @@ static void put_port(const struct nft_network *net, const struct nft_port *port,
 		strbuf_puts(sb, " } drop\n");
 	}
 	strbuf_puts(sb, "  udp sport { 67, 547 } drop\n"
-			"  icmpv6 type { nd-router-advert, nd-redirect } drop\n }\n");
+			"  icmpv6 type { nd-router-advert, nd-redirect } drop\n");
+	put_neighbours(net, port->mac, sb);
+	strbuf_puts(sb, " }\n");
 }
 
 static void put_bridge_table(const char *table, const char *owner, const struct nft_network *nets,

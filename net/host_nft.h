@@ -35,6 +35,7 @@ struct nft_port {
 	char tap[IFNAMSIZ];
 	uint8_t mac[6];
 	uint8_t addr[4]; /* all zero: any of the subnet's */
+	unsigned vlan;	 /* what comes from it bears this tag; 0: none */
 };
 
 /* What comes to the host's ports @first … @last goes to @to, @to_port … */
@@ -49,9 +50,11 @@ struct nft_network {
 	enum nft_kind kind;
 	char bridge[IFNAMSIZ];
 	struct nft_subnet v4, v6;
-	bool no_host;  /* guests do not reach the host (but @services) */
-	bool services; /* DHCP and DNS of the host's are reached all the same */
-	bool strict;   /* what does not come from its port's addresses is dropped */
+	bool no_host;	      /* guests do not reach the host (but @services) */
+	bool services;	      /* DHCP and DNS of the host's are reached all the same */
+	uint8_t host6[2][16]; /* IPv6 addresses of the host there: nobody else's */
+	unsigned n_host6;
+	bool strict; /* what does not come from its port's addresses is dropped */
 	const struct nft_port *ports;
 	size_t n_ports;
 	const struct nft_forward *forwards;

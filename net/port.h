@@ -70,6 +70,14 @@ int net_port_tap_open(struct net_port **port, const int *fds, unsigned n, struct
  * `-netdev stream` and passt have it; takes @fd, also on error. No offloads.
  */
 int net_port_stream_open(struct net_port **port, int fd, struct err *err);
+/*
+ * The access port of VLAN @vlan (1 to 4094) on @inner, which is taken, also on error: frames that
+ * are sent get its tag, and only those with it are received, without it. -ERANGE, -ENOMEM.
+ */
+int net_port_vlan_open(struct net_port **port, struct net_port *inner, unsigned vlan,
+		       struct err *err);
+/* A cable that leads nowhere, with queues and offloads as @like has them. */
+int net_port_none_open(struct net_port **port, const struct net_port *like, struct err *err);
 /* NULL is fine. */
 void net_port_close(struct net_port *port);
 
@@ -85,8 +93,8 @@ static inline int net_port_fd(const struct net_port *port, unsigned queue)
  */
 int net_port_send(struct net_port *port, unsigned queue, const struct iovec *iov, unsigned n);
 /*
- * The next frame with its header into @buf of NET_BUFFER_MAX bytes: its length; -EAGAIN: none;
- * -EPIPE: there will be none.
+ * The next frame with its header into @buf of NET_BUFFER_MAX bytes: its length; 0: one has come
+ * that is not for this port; -EAGAIN: none; -EPIPE: there will be none.
  */
 ssize_t net_port_receive(struct net_port *port, unsigned queue, void *buf, size_t size);
 /* What frames may need from now on that are received: a part of ->can_receive. */

@@ -8,11 +8,11 @@
  * Nothing of that is anybody's before the end has been seen and all checksums were right. Then:
  *
  *	1	the files are synced, get their owner and their names
- *	2	the definition is stored, with all checks of a write to `config`
- *	3	the machine is saved with the memory and the state
+ *	2	the machine is saved with the memory, the state and the definition (save.h), which
+ *is stored with all checks of a write to `config`
  *
- * What fails takes back what was done before it. A host that crashes between 2 and 3 leaves the
- * machine with its disks as of the snapshot, without memory.
+ * What fails takes back what was done before it. Whoever crashes in between leaves the machine as
+ * it was, or all of it.
  */
 #define LOG_MODULE "snapshot"
 #include <errno.h>
@@ -429,29 +429,37 @@ static int place_files(struct archive_import *im, struct err *err)
 	return r;
 }
 
-static int store(struct archive_import *im, const struct strbuf *config, struct err *err)
+struct definition_to_be {
+	struct archive_import *im;
+	struct strbuf text;
+};
+
+static int store(void *arg, struct err *err)
 {
-	return config->failed
-		   ? err_set(err, -ENOMEM, "out of memory")
-		   : machine_config_store(im->m, config->data, config->len, &im->caller, err);
+	struct definition_to_be *d = arg;
+	struct archive_import *im = d->im;
+
+	return machine_config_store(im->m, d->text.data, d->text.len, &im->caller, err);
 }
 
 /* The definition, and the saved state. */
 static int settle(struct archive_import *im, struct err *err)
 {
-	_cleanup_strbuf_ struct strbuf old = STRBUF_INIT, new = STRBUF_INIT;
-	struct err ignored = ERR_INIT;
-	int r;
+	struct definition_to_be d = {im, STRBUF_INIT};
+	const struct saved_config config = {&d.text, store, &d};
+	int r = definition_check(im->def, err);
 
-	if (machine_config_show(im->m, &old) < 0)
-		return err_set(err, -ENOMEM, "out of memory");
-	config_format(im->def, &new);
-	r = store(im, &new, err);
-	if (r < 0 || !im->map)
-		return r;
-	r = saved_make(im->m, im->state.fd, im->map, NULL, "archive", err);
-	if (r < 0 && store(im, &old, &ignored) < 0)
-		log_error("%s", ignored.text);
+	if (r == 0 && definition_complete(im->def, NULL) < 0)
+		r = err_set(err, -ENOMEM, "out of memory");
+	if (r == 0)
+		config_format(im->def, &d.text);
+	if (r == 0 && d.text.failed)
+		r = err_set(err, -ENOMEM, "out of memory");
+	if (r == 0 && !im->map)
+		r = store(&d, err);
+	else if (r == 0)
+		r = saved_make(im->m, im->state.fd, im->map, NULL, &config, "archive", err);
+	strbuf_free(&d.text);
 	return r;
 }
 

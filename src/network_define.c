@@ -14,12 +14,19 @@
 /* --- what values may be ------------------------------------------------------------------------
  */
 
-/* Keys that apply to a network that runs; the others wait until it is stopped. */
-static bool is_live(const struct config_key *key)
+/*
+ * Keys that apply to a network that runs; the others wait until it is stopped. How macvtaps hear
+ * of each other is settled when they are made.
+ */
+static bool is_live(struct network *network, const struct config_key *key)
 {
-	static const char *const names[] = {"host", "guests", "filter", "autostart"};
+	static const char *const names[] = {"autostart", "host", "guests", "filter"};
+	bool direct;
 
-	for (size_t i = 0; i < nitems(names); i++)
+	pthread_mutex_lock(&network->lock);
+	direct = network->direct;
+	pthread_mutex_unlock(&network->lock);
+	for (size_t i = 0; i < (direct ? 2 : nitems(names)); i++)
 		if (strcmp(key->name, names[i]) == 0)
 			return true;
 	return false;
@@ -32,8 +39,9 @@ static int may_be(const struct network_values *values, const struct caller *call
 	if (values->mode != MODE_USER && caller->uid != 0)
 		return err_set(err, -EPERM,
 			       "only root may have a network of another mode than user");
-	if (values->vlan)
-		return err_set(err, -EOPNOTSUPP, "no VLAN tags are added to a network's packets");
+	if (values->vlan && values->mode != MODE_BRIDGE)
+		return err_set(err, -EINVAL,
+			       "a vlan is of mode bridge: a network of another mode is by itself");
 	if (values->mtu && values->mtu < MTU_MIN)
 		return err_set(err, -ERANGE, "an mtu is at least %d", MTU_MIN);
 	if (values->mtu && values->mtu < MTU6_MIN && *values->subnet6)
@@ -253,7 +261,8 @@ static int may_change(struct network *network, const struct network_values *old,
 		      const struct network_values *values, struct err *err)
 {
 	for (size_t i = 0; i < n_network_keys; i++)
-		if (!is_live(&network_keys[i]) && !value_equal(old, values, &network_keys[i])) {
+		if (!is_live(network, &network_keys[i]) &&
+		    !value_equal(old, values, &network_keys[i])) {
 			int r = must_be_stopped(network, err);
 
 			return r < 0 ? err_prefix(err, "%s", network_keys[i].name) : 0;
@@ -306,6 +315,10 @@ static int apply(struct network *network, const struct network_values *old,
 
 	if (!now)
 		return err_set(err, -ENOMEM, "out of memory");
+	pthread_mutex_lock(&network->lock);
+	if (now->mode == MODE_BRIDGE && *network->bridge && !network->direct)
+		network->ruled = network_strict(now);
+	pthread_mutex_unlock(&network->lock);
 	for (size_t i = 0; r == 0 && now->guests_separate != old->guests_separate; i++) {
 		char name[IFNAMSIZ];
 

@@ -43,7 +43,8 @@ static void take_port(struct network *network, const char *line)
 	struct host_link link;
 	int pid;
 
-	if (sscanf(line, "%36s %31s %15s %17s %15s %d", id, nic, tap, mac, addr, &pid) != 6 ||
+	if (sscanf(line, "%36s %31s %15s %17s %15s %d %u %u", id, nic, tap, mac, addr, &pid,
+		   &port.vlan, &port.pvid) != 8 ||
 	    nic_mac_parse(mac, port.mac, NULL) < 0 || inet_pton(AF_INET, addr, port.addr) != 1)
 		return;
 	m = find_machine(network->model, id);
@@ -78,23 +79,6 @@ static void take_ports(struct network *network, int dir)
 		take_port(network, line);
 }
 
-/* Its taps are in its bridge, whatever happened to that. */
-static void join_again(struct network *network)
-{
-	for (size_t i = 0; i < network->n_ports; i++) {
-		struct host_link_set set = {.up = 1, .master = network->bridge_index};
-		struct host_link link;
-		struct err err = ERR_INIT;
-
-		if (!*network->ports[i].tap ||
-		    host_link_find(network->ports[i].tap, 0, &link) < 0 ||
-		    link.master == set.master)
-			continue;
-		if (host_link_set(link.index, &set, &err) < 0)
-			log_warn("network %s: %s: %s", network->name, link.name, err.text);
-	}
-}
-
 static void take_up(struct network *network)
 {
 	_cleanup_close_ int dir = network_run_dir(network, false);
@@ -117,7 +101,6 @@ static void take_up(struct network *network)
 		log_error("network %s: %s", network->name, err.text);
 		return;
 	}
-	join_again(network);
 	if (network_note_ports(network) < 0 || dns_tell(network, &err) < 0)
 		log_warn("network %s: %s", network->name, err.text);
 	log_info("network %s: taken up with %zu ports", network->name, network->n_ports);
@@ -177,28 +160,33 @@ static void remove_left_dirs(struct networks *networks)
 		free(entries);
 }
 
+#define LEFT_MAX 1024
+
 struct left {
 	struct networks *networks;
-	int index[64];
+	int index[LEFT_MAX];
 	size_t n;
 };
 
-static bool in_use(struct networks *networks, int index)
+/* A bridge of a network, or a macvtap of one of its machines. */
+static bool in_use(struct networks *networks, const struct host_link *link)
 {
 	LOCK_SCOPE(&networks->lock);
 	for (size_t i = 0; i < networks->n; i++)
-		if (networks->list[i]->bridge_index == index)
+		if (networks->list[i]->bridge_index == link->index ||
+		    port_exists(networks->list[i], link->name))
 			return true;
 	return false;
 }
 
-/* Taps go with their VMM: bridges are what stays. */
+/* Taps go with their VMM: bridges and macvtaps are what stays. */
 static int note_left(const struct host_link *link, void *arg)
 {
+	bool stays = strcmp(link->kind, "bridge") == 0 || strcmp(link->kind, "macvtap") == 0;
 	struct left *left = arg;
 
-	if (strcmp(link->kind, "bridge") == 0 && networks_made(left->networks, link) &&
-	    !in_use(left->networks, link->index) && left->n < nitems(left->index))
+	if (stays && networks_made(left->networks, link) && !in_use(left->networks, link) &&
+	    left->n < nitems(left->index))
 		left->index[left->n++] = link->index;
 	return 0;
 }
@@ -214,7 +202,7 @@ void networks_find(struct networks *networks)
 	host_links(note_left, &left);
 	for (size_t i = 0; i < left.n; i++)
 		if (host_link_remove(left.index[i], &err) < 0)
-			log_warn("a bridge that was left: %s", err.text);
+			log_warn("an interface that was left: %s", err.text);
 	if (rules_apply(networks, NULL, &err) < 0)
 		log_warn("rules of networks: %s", err.text);
 }

@@ -15,10 +15,12 @@
  *   network_run.c       starting and stopping: bridge, addresses, forwarding
  *   network_dns.c       dnsmasq: started, ended, told of guests
  *   network_lease.c     who has which address
+ *   network_show.c      addresses, leases and hosts as they are shown
  *   network_rules.c     rules of all of them, applied and compared
  *   network_find.c      what an earlier daemon left
  *   network_watch.c     the thread `networks`: what others change, who ended
- *   nic_plug.c          ends of guests' cables
+ *   network_ports.c     the list of ends of guests' cables
+ *   nic_plug.c          making one, and its end
  *   network_user.c      processes of passt
  *
  * Locks, in the order in which they may be taken:
@@ -75,8 +77,10 @@ struct network_port {
 	char nic[DISK_NAME_MAX + 1];
 	char tap[IFNAMSIZ]; /* "": passt's */
 	uint8_t mac[6], addr[4];
-	bool known; /* it uses its address: there is a lease */
-	pid_t pid;  /* passt's; 0: none */
+	bool known;    /* it uses its address: there is a lease */
+	pid_t pid;     /* passt's; 0: none */
+	unsigned vlan; /* whose tag its frames bear when they come to the tap; 0: none */
+	unsigned pvid; /* of which VLAN it is a port, where its bridge knows of them; 0: none */
 };
 
 /* As dnsmasq has them. */
@@ -113,7 +117,8 @@ struct network {
 	char *trouble;	       /* why it failed, or what else is wrong */
 	char bridge[IFNAMSIZ]; /* "": there is none */
 	int bridge_index;
-	bool ruled; /* its rules are wanted */
+	bool direct; /* that is no bridge: cards are macvtaps over it */
+	bool ruled;  /* its rules are wanted */
 	struct network_values *values;
 	struct machine_access access;
 	struct file_mode *modes;
@@ -243,7 +248,11 @@ int leases_parse_held(struct network *network, char *text);
 bool lease_range(const struct subnet *subnet, uint8_t first[4], uint8_t last[4]);
 /* Reads dnsmasq's leases, tells of what changed. */
 void leases_read(struct network *network);
-/* Addresses of a card, as machine_nic_address_show(). */
+
+/* --- network_show.c -----------------------------------------------------------------------------
+ */
+
+/* As machine_nic_address_show(), of a card that is plugged in there. */
 void network_nic_address_show(struct network *network, struct machine *m, const char *nic,
 			      struct strbuf *sb);
 
@@ -268,6 +277,8 @@ int network_stop(struct network *network, bool force, struct err *err);
 int network_run_dir(struct network *network, bool make);
 /* Its bridge, as it is to be named. */
 void network_bridge_name(const struct network *network, char name[IFNAMSIZ]);
+/* Its address, the same each time, whoever its ports are. */
+void network_bridge_mac(const struct network *network, uint8_t mac[6]);
 void network_alias(const struct network *network, const char *what, char alias[HOST_ALIAS_MAX]);
 /* Whether the interface bears an alias of ours, this daemon's. */
 bool networks_made(struct networks *networks, const struct host_link *link);
@@ -296,8 +307,32 @@ int networks_watch_start(struct networks *networks);
 void networks_watch_stop(struct networks *networks);
 void networks_watch_wake(struct networks *networks);
 
-/* --- nic_plug.c ---------------------------------------------------------------------------------
+/* --- network_ports.c ----------------------------------------------------------------------------
  */
+
+/*
+ * -EADDRINUSE with words where the same card, or another with that address, has one; but for the
+ * port @replaces. -ENOSPC.
+ */
+int port_must_be_new(struct network *network, struct machine *m, const char *nic,
+		     const uint8_t mac[6], const char *replaces, struct err *err);
+/* Whether one has that tap. */
+bool port_exists(struct network *network, const char *tap);
+/*
+ * Out of the list, into @port with its reference: that of @m's @nic with the tap @tap (NULL: any),
+ * or, without @m, of that tap or process. False: there is none.
+ */
+bool port_take(struct network *network, struct machine *m, const char *nic, const char *tap,
+	       pid_t pid, struct network_port *port);
+/* Under work. Those who are told of ports hear that there are others now. */
+int ports_tell(struct network *network, struct cancel *cancel, struct err *err);
+/* Under work. It was taken: who is told of ports hears it, and nothing of it stays. */
+void port_forget(struct network *network, struct network_port *port);
+/* Of VLAN @pvid where the bridge filters, as its network is to have it. Not under a lock. */
+int port_join(struct network *network, const struct network_port *port, bool isolated,
+	      const char *alias, uint32_t mtu, struct err *err);
+/* Under work. Taps that are there are in its bridge again, whatever became of that. */
+void ports_join(struct network *network);
 
 /* Not under a lock: the port's tap has gone, or is to go. */
 void port_drop(struct network *network, const char *tap);
@@ -305,6 +340,13 @@ void port_drop(struct network *network, const char *tap);
 void port_drop_pid(struct network *network, pid_t pid);
 /* Under work: with a reference of its own to the machine. */
 int port_add(struct network *network, const struct network_port *port, struct err *err);
+
+/* --- nic_plug.c ---------------------------------------------------------------------------------
+ */
+
+/* The VLAN that a card's frames are of: -EOPNOTSUPP with words where there can be none. */
+int nic_vlan(const struct network_values *values, const struct nic *nic, unsigned *vlan,
+	     struct err *err);
 
 /* --- network_user.c -----------------------------------------------------------------------------
  */

@@ -79,10 +79,9 @@ const struct config_key network_keys[] = {
      .type = KEY_ENUM,
      .preset = "nat",
      .words = mode_words,
-     .help =
-	 "nat: a bridge of its own, out behind the host's address; route: the same with the "
-	 "guests' own addresses; isolated: no way out; bridge: in the bridge `interface`; user: "
-	 "without privileges",
+     .help = "nat: a bridge of its own, out behind the host's address; route: the same with the "
+	     "guests' own addresses; isolated: no way out; bridge: in the bridge `interface`, or "
+	     "over it; user: without privileges",
      OF(mode)},
     {.name = "subnet",
      .type = KEY_TEXT,
@@ -120,7 +119,8 @@ const struct config_key network_keys[] = {
      .type = KEY_TEXT,
      .max = IFNAMSIZ - 1,
      .preset = "",
-     .help = "bridge: name of a bridge of the host's",
+     .help = "bridge: a bridge of the host's, or an interface, over which each card is a macvtap "
+	     "then",
      .refine = refine_interface,
      OF(interface)},
     {.name = "vlan",
@@ -128,7 +128,7 @@ const struct config_key network_keys[] = {
      .min = 0,
      .max = 4094,
      .preset = "0",
-     .help = "VLAN of its packets on the interface; 0: none",
+     .help = "bridge: VLAN of its packets on the interface, where they bear its tag; 0: none",
      OF(vlan)},
     {.name = "host",
      .type = KEY_BOOL,

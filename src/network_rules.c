@@ -41,6 +41,25 @@ static void take_subnet(const char *text, int family, struct nft_subnet *to)
 	to->prefix = s.prefix;
 }
 
+/* Its address in the subnet, and that of the link, by which it is a router (RFC 4291 §2.5.6). */
+static void take_host6(const struct network *network, struct nft_network *net)
+{
+	struct subnet s;
+	uint8_t *local = net->host6[net->n_host6++], mac[6];
+
+	network_bridge_mac(network, mac);
+	local[0] = 0xfe;
+	local[1] = 0x80;
+	local[8] = mac[0] ^ 2;
+	local[9] = mac[1];
+	local[10] = mac[2];
+	local[11] = 0xff;
+	local[12] = 0xfe;
+	memcpy(local + 13, mac + 3, 3);
+	if (subnet_parse(network->values->subnet6, AF_INET6, &s, NULL) == 0 && s.family)
+		memcpy(net->host6[net->n_host6++], s.host, 16);
+}
+
 /* Under the lock. */
 static void take_values(const struct network *network, struct nft_network *net)
 {
@@ -62,6 +81,7 @@ static void take_values(const struct network *network, struct nft_network *net)
 	if (net->services || values->mode != MODE_ISOLATED) {
 		take_subnet(values->subnet, AF_INET, &net->v4);
 		take_subnet(values->subnet6, AF_INET6, &net->v6);
+		take_host6(network, net);
 	}
 }
 
@@ -81,6 +101,7 @@ static int take_ports(const struct network *network, struct nft_network *net)
 		strcpy(port->tap, network->ports[i].tap);
 		memcpy(port->mac, network->ports[i].mac, 6);
 		memcpy(port->addr, network->ports[i].addr, 4);
+		port->vlan = network->ports[i].vlan;
 		net->n_ports++;
 	}
 	return 0;

@@ -45,6 +45,17 @@ void network_bridge_name(const struct network *network, char name[IFNAMSIZ])
 		snprintf(name, IFNAMSIZ, "fv-%.6s-%.5s", network->name, network->id);
 }
 
+void network_bridge_mac(const struct network *network, uint8_t mac[6])
+{
+	unsigned hash = 0;
+
+	mac[0] = 0x52;
+	mac[1] = 0x54;
+	for (const char *p = network->id; *p; p++)
+		hash = hash * 31 + (unsigned char)*p;
+	memcpy(mac + 2, &hash, 4);
+}
+
 void network_alias(const struct network *network, const char *what, char alias[HOST_ALIAS_MAX])
 {
 	snprintf(alias, HOST_ALIAS_MAX, "%s %s %s", network->model->networks->table, network->id,
@@ -222,6 +233,7 @@ static void set_bridge(struct network *network, const char *name, int index, boo
 	LOCK_SCOPE(&network->lock);
 	strcpy(network->bridge, name);
 	network->bridge_index = index;
+	network->direct = false;
 	network->ruled = ruled;
 }
 
@@ -230,17 +242,13 @@ static int make_bridge(struct network *network, const struct network_values *val
 		       struct err *err)
 {
 	char alias[HOST_ALIAS_MAX], name[IFNAMSIZ];
-	uint8_t mac[6] = {0x52, 0x54};
+	uint8_t mac[6];
 	struct host_link_new new = {.kind = HOST_BRIDGE, .name = name, .alias = alias, .mac = mac};
 	struct host_link link;
-	unsigned hash = 0;
 
 	network_alias(network, "network", alias);
 	network_bridge_name(network, name);
-	/* as it is each time, whoever its ports are */
-	for (const char *p = network->id; *p; p++)
-		hash = hash * 31 + (unsigned char)*p;
-	memcpy(mac + 2, &hash, 4);
+	network_bridge_mac(network, mac);
 	new.mtu = (uint32_t)values->mtu;
 	if (host_link_find(name, 0, &link) < 0)
 		return host_link_make(&new, err);
@@ -325,20 +333,45 @@ static int start_own(struct network *network, const struct network_values *value
 	return r;
 }
 
+/* An interface that is no bridge: cards are macvtaps over it. */
+static int may_be_direct(const struct network_values *values, const struct host_link *link,
+			 struct err *err)
+{
+	static const uint8_t none[6];
+	struct host_link master;
+
+	if (memcmp(link->mac, none, 6) == 0)
+		return err_set(err, -EINVAL, "%s is no Ethernet interface", link->name);
+	if (link->master && host_link_find(NULL, link->master, &master) == 0)
+		return err_set(err, -EBUSY, "%s is a port of %s: name that", link->name,
+			       master.name);
+	if (values->filter == FILTER_STRICT)
+		return err_set(err, -EOPNOTSUPP,
+			       "filter = strict needs a bridge, and %s is none: make one with it "
+			       "as a port, and name that",
+			       link->name);
+	return 0;
+}
+
 static int start_bridged(struct network *network, const struct network_values *values,
 			 struct cancel *cancel, struct err *err)
 {
 	struct host_link link;
+	bool direct;
+	int r;
 
 	if (!*values->interface)
 		return err_set(err, -EINVAL, "interface is not set: which bridge?");
 	if (host_link_find(values->interface, 0, &link) < 0)
 		return err_set(err, -ENODEV, "the host has no interface %s", values->interface);
-	if (strcmp(link.kind, "bridge") != 0)
-		return err_set(err, -EOPNOTSUPP,
-			       "%s is no bridge: make one with it as a port, and name that",
-			       values->interface);
-	set_bridge(network, link.name, link.index, network_strict(values));
+	direct = strcmp(link.kind, "bridge") != 0;
+	r = direct ? may_be_direct(values, &link, err) : 0;
+	if (r < 0)
+		return r;
+	set_bridge(network, link.name, link.index, !direct && network_strict(values));
+	pthread_mutex_lock(&network->lock);
+	network->direct = direct;
+	pthread_mutex_unlock(&network->lock);
 	return rules_apply(network->model->networks, cancel, err);
 }
 
@@ -432,6 +465,7 @@ int network_start(struct network *network, struct cancel *cancel, struct err *er
 		set_state(network, NETWORK_FAILED, words);
 		return r;
 	}
+	ports_join(network); /* that are left of a bridge that vanished, or of another daemon's */
 	watch_dir(network);
 	leases_read(network);
 	set_state(network, NETWORK_RUNNING, docker_words(values));
@@ -476,9 +510,9 @@ int network_note_ports(struct network *network)
 		char mac[NIC_MAC_TEXT];
 
 		nic_mac_show(p->mac, mac);
-		strbuf_printf(&sb, "%s %s %s %s %u.%u.%u.%u %d\n", p->m->id, p->nic,
+		strbuf_printf(&sb, "%s %s %s %s %u.%u.%u.%u %d %u %u\n", p->m->id, p->nic,
 			      *p->tap ? p->tap : "-", mac, p->addr[0], p->addr[1], p->addr[2],
-			      p->addr[3], (int)p->pid);
+			      p->addr[3], (int)p->pid, p->vlan, p->pvid);
 	}
 	pthread_mutex_unlock(&network->lock);
 	if (dir < 0 || sb.failed)

@@ -61,6 +61,7 @@ static void drop_gone(struct network *network)
 
 static void check_bridge(struct network *network)
 {
+	bool own = network_has_bridge(network->values);
 	struct host_link link;
 	char words[128];
 
@@ -69,12 +70,32 @@ static void check_bridge(struct network *network)
 	if (host_link_find(NULL, network->bridge_index, &link) == 0 &&
 	    strcmp(link.name, network->bridge) == 0)
 		return;
-	snprintf(words, sizeof(words), "ENODEV the bridge %s has vanished from the host",
-		 network->bridge);
+	snprintf(words, sizeof(words), "ENODEV the %s %s has vanished from the host%s",
+		 network->direct ? "interface" : "bridge", network->bridge,
+		 own ? ": `start` makes it again" : "");
 	log_error("network %s: %s", network->name, words);
 	dns_stop(network);
 	LOCK_SCOPE(&network->lock);
 	network_set_state(network, NETWORK_FAILED, words);
+}
+
+/* A bridge of the host's that vanished is there again: so are its ports. */
+static void take_back(struct network *network)
+{
+	_cleanup_values_ struct network_values *values = network_values(network);
+	struct err err = ERR_INIT;
+	struct host_link link;
+
+	if (!values || values->mode != MODE_BRIDGE || !*network->bridge ||
+	    host_link_find(values->interface, 0, &link) < 0 ||
+	    (link.index == network->bridge_index))
+		return;
+	if (network_start(network, &network->model->stopping, &err) < 0) {
+		log_warn("network %s: %s", network->name, err.text);
+		return;
+	}
+	network_event(network, "network-interface-back", NULL, NULL);
+	log_info("network %s: %s is there again", network->name, link.name);
 }
 
 /* What it wrote is not to fill the host's memory. */
@@ -132,6 +153,7 @@ static bool look_at(struct network *network)
 		leases_read(network);
 	} else if (network_state(network) == NETWORK_FAILED) {
 		drop_gone(network);
+		take_back(network);
 	}
 	pthread_mutex_unlock(&network->work);
 	return well;

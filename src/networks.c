@@ -101,7 +101,7 @@ int networks_open(struct networks **out, struct model *model, struct err *err)
 	pthread_mutex_init(&networks->rules, NULL);
 	pthread_mutex_init(&networks->lock, NULL);
 	name_table(networks);
-	*out = networks;
+	__atomic_store_n(out, networks, __ATOMIC_RELEASE); /* VMMs are heard by now: nic_news.c */
 	if (networks->wake < 0 || networks->notes < 0)
 		return err_set(err, -errno, "cannot watch networks: %m");
 	r = networks_store_open(networks, err);

@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "network_int.h"
 #include "nic_int.h"
 #include "util/cleanup.h"
 #include "vmm.h"
@@ -25,28 +24,6 @@ bool nic_same_device(const struct nic *a, const struct nic *b)
 {
 	return strcmp(a->values.mac, b->values.mac) == 0 && a->values.mtu == b->values.mtu &&
 	       a->values.queues == b->values.queues;
-}
-
-void machine_nic_address_show(struct machine *m, const char *nic, struct strbuf *sb)
-{
-	_cleanup_definition_ struct definition *def = machine_definition(m);
-	const struct nic *n = definition_nic(def, nic);
-	_cleanup_network_ struct network *network = NULL;
-	char name[NETWORK_NAME_MAX + 1] = "";
-	const struct vmm_has_nic *has;
-
-	if (!n)
-		return;
-	pthread_mutex_lock(&m->lock);
-	has = m->vmm ? vmm_nic_find(m->vmm, nic) : NULL;
-	if (has)
-		strcpy(name, has->plug.network);
-	pthread_mutex_unlock(&m->lock);
-	if (!*name)
-		return;
-	network = model_network_get(m->model, name);
-	if (network)
-		network_nic_address_show(network, m, nic, sb);
 }
 
 int machine_nic_state_show(struct machine *m, const char *name, struct strbuf *sb)
@@ -60,7 +37,7 @@ int machine_nic_state_show(struct machine *m, const char *name, struct strbuf *s
 		return -ENOENT;
 	has = m->vmm ? vmm_nic_find(m->vmm, name) : NULL;
 	strbuf_puts(sb, !has					 ? "detached"
-			: has->waits				 ? "waiting"
+			: has->waits || has->stranger		 ? "waiting"
 			: has->plug.network[0] && n->values.link ? "connected"
 								 : "disconnected");
 	return sb->failed ? -ENOMEM : 0;

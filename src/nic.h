@@ -5,10 +5,10 @@
  * Network cards of machines: what their definition says (nic_keys.c), the end of the cable that a
  * VMM gets (nic_plug.c), changes while it runs (nic_live.c), what is shown of them (nic.c).
  *
- * Clones have cards of their own: other addresses, other taps. But a clone that goes on from
- * memory has a guest which goes on with the address that it knows, until it starts anew: to its
- * network it is then a stranger (`filter` keeps what it sends from those with whom it would
- * share the address), and it is not to be reached before it takes the address of its definition.
+ * Clones have cards of their own: other addresses, other taps. A clone that goes on from
+ * memory has a guest which knows its card by its original's address. The VMM has the guest let go
+ * of that card, and gives it the card anew with the address of its definition, as a hot plug does;
+ * until then, or until a reset where the guest cannot be asked, its cable is out.
  */
 #include "definition.h"
 #include "network.h"
@@ -33,6 +33,21 @@ struct nic_plug {
 	unsigned n_fds;
 	int fds[VMM_NIC_QUEUES_MAX]; /* the caller's until the VMM has them */
 	uint16_t mtu;
+	unsigned queues; /* pairs; 0: not known */
+	unsigned vlan;	 /* whose tag the VMM is to put on; 0: none */
+	char
+	    replaces[16]; /* set by who asks: the tap of the same card that it is to have no more */
+};
+
+/* Addresses that a guest says it has behind a card: the latest last. */
+#define NIC_SEEN_MAX 16
+
+struct nic_seen {
+	struct {
+		uint8_t len; /* 4, 16 */
+		uint8_t addr[16];
+	} list[NIC_SEEN_MAX];
+	unsigned n;
 };
 
 /*
@@ -58,11 +73,13 @@ int machine_nic_key_show(struct machine *m, const char *nic, const struct config
 			 struct strbuf *sb);
 int machine_nic_key_store(struct machine *m, const char *nic, const struct config_key *key,
 			  const char *text, const struct caller *caller, struct err *err);
-/* Addresses of the guest, the IPv4 one first, a blank between; nothing: not known. */
+/* The address by which the guest is reached: IPv4, else IPv6; nothing: none is known. */
 void machine_nic_address_show(struct machine *m, const char *nic, struct strbuf *sb);
+/* All that are known, one a line, the above first; link-local ones, too. */
+void machine_nic_addresses_show(struct machine *m, const char *nic, struct strbuf *sb);
 /*
- * "connected", "disconnected" (its cable is out, or it has no network), "waiting" (the guest was
- * asked to let go of it), "detached" (no VMM has it)
+ * "connected", "disconnected" (its cable is out, or it has no network), "waiting" (the guest is
+ * to let go of it), "detached" (no VMM has it)
  */
 int machine_nic_state_show(struct machine *m, const char *nic, struct strbuf *sb);
 /* Commands of one card (nics/NAME/ctl): capture on|off, attach, detach. */

@@ -3,8 +3,8 @@
 #define FV_NIC_INT_H
 /*
  * What the parts of machines' network cards know of each other: what a VMM has (nic_list.c),
- * plugging a card in (nic_tell.c), changes while it runs (nic_live.c), pulling cables out when a
- * VMM has gone (nic_release.c).
+ * plugging a card in (nic_tell.c), changes while it runs (nic_live.c), what guests say of
+ * themselves (nic_news.c), pulling cables out when a VMM has gone (nic_release.c).
  *
  * A card's cable is plugged into its network before a VMM is told of the card, and pulled out
  * after the VMM has let go of it, or has ended. Networks may take their time for either, so
@@ -28,6 +28,8 @@ struct vmm_has_nic {
 	struct nic_plug plug; /* without descriptors */
 	bool waits;	      /* the guest was asked to let go of it */
 	bool capturing;
+	bool stranger; /* the guest knows it by another's address: its cable is out */
+	struct nic_seen seen;
 };
 
 /* All under machine.lock. */
@@ -74,10 +76,14 @@ int vmm_nic_tell(struct vmm *vmm, const struct nic *nic, const struct nic_plug *
 int vmm_nic_tell_settings(struct vmm *vmm, const struct nic *nic, unsigned timeout_ms,
 			  struct err *err);
 
+/* VMM_NIC_CABLE: what it is plugged into instead, as @nic is to be. */
+int vmm_nic_tell_cable(struct vmm *vmm, const struct nic *nic, const struct nic_plug *plug,
+		       struct err *err);
+
 /* --- nic_live.c: changes while a VMM has it ----------------------------------------------------
  */
 
-enum nic_step_what { NIC_ATTACH, NIC_DETACH, NIC_SETTINGS };
+enum nic_step_what { NIC_ATTACH, NIC_DETACH, NIC_MOVE, NIC_SETTINGS };
 
 struct nic_step {
 	enum nic_step_what what;
@@ -104,6 +110,9 @@ int nic_detach(struct machine *m, const char *name, bool force, struct cancel *c
 	       struct err *err);
 /* Begins a capture of at most @bytes anew, or ends it (0). */
 int nic_capture(struct machine *m, const char *name, uint64_t bytes, struct err *err);
+/* Under m->lock: a line of `events`. */
+void nic_event(struct machine *m, const char *kind, const char *name, const char *network,
+	       const char *note);
 /* The VMM has it no longer; @note, in words or NULL, why. Any thread, not under machine.lock. */
 void vmm_nic_gone(struct vmm *vmm, const char *name, const char *note);
 /* Of a VMM that was found running: settings are told again, what it has lost is forgotten. */

@@ -93,9 +93,9 @@ const struct config_key nic_keys[] = {
      .type = KEY_TEXT,
      .max = MACHINE_NAME_MAX,
      .preset = "",
-     .help = "name of the network it is connected to; empty: to none. A card that a guest has "
-	     "stays where it is until the next start; one that it has not is plugged in at once",
-     .needs_restart = true,
+     .help =
+	 "name of the network it is connected to; empty: to none; live: its cable is moved, and "
+	 "out for a second, so that the guest notices",
      .refine = refine_network,
      OF(network)},
     {.name = "mac",
@@ -127,8 +127,8 @@ const struct config_key nic_keys[] = {
      .min = 0,
      .max = 4094,
      .preset = "0",
-     .help = "VLAN whose tag its packets bear on the network; 0: none",
-     .needs_restart = true,
+     .help = "VLAN whose tag its packets bear on an isolated or bridge network; 0: its network's; "
+	     "live",
      OF(vlan)},
     {.name = "link",
      .type = KEY_BOOL,

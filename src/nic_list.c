@@ -2,7 +2,9 @@
 /*
  * What network cards each VMM has, and the note from which a later daemon knows them again:
  *
- *   nic NAME h|w c|- KIND MTU TAP NETWORK	(h: has, w: waits; c: capturing; "-": none)
+ *   nic NAME h|w c|- KIND MTU TAP NETWORK QUEUES	(h: has, w: waits; c: capturing; "-": none)
+ *
+ * What its guest says of itself, the VMM tells again.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -76,9 +78,10 @@ static const char *or_none(const char *text)
 void vmm_nics_note(struct vmm *vmm, struct strbuf *sb)
 {
 	for (struct vmm_has_nic *n = vmm->nics; n; n = n->next)
-		strbuf_printf(sb, "nic %s %c %c %u %u %s %s\n", n->plug.name, n->waits ? 'w' : 'h',
-			      n->capturing ? 'c' : '-', n->plug.kind, n->plug.mtu,
-			      or_none(n->plug.tap), or_none(n->plug.network));
+		strbuf_printf(sb, "nic %s %c %c %u %u %s %s %u\n", n->plug.name,
+			      n->waits ? 'w' : 'h', n->capturing ? 'c' : '-', n->plug.kind,
+			      n->plug.mtu, or_none(n->plug.tap), or_none(n->plug.network),
+			      n->plug.queues);
 }
 
 bool vmm_nics_read(struct vmm *vmm, const char *line)
@@ -91,8 +94,8 @@ bool vmm_nics_read(struct vmm *vmm, const char *line)
 	_Static_assert(sizeof(p->name) > 31 && sizeof(p->network) > 63 && sizeof(p->tap) > 15,
 		       "room for what is read");
 	if (!n ||
-	    sscanf(line, "nic %31s %c %c %u %u %15s %63s", p->name, &w, &c, &p->kind, &mtu, p->tap,
-		   p->network) != 7 ||
+	    sscanf(line, "nic %31s %c %c %u %u %15s %63s %u", p->name, &w, &c, &p->kind, &mtu,
+		   p->tap, p->network, &p->queues) != 8 ||
 	    vmm_nic_find(vmm, p->name)) {
 		free(n);
 		return false;

@@ -22,7 +22,7 @@
 
 bool nic_key_is_live(const struct config_key *key)
 {
-	return !key->needs_restart || strcmp(key->name, "network") == 0;
+	return !key->needs_restart;
 }
 
 /* --- what a VMM has now -----------------------------------------------------------------------
@@ -36,9 +36,8 @@ static void show_state(struct vmm *vmm, const char *name)
 	vmm_note(vmm);
 }
 
-/* Under m->lock. */
-static void nic_event(struct machine *m, const char *kind, const char *name, const char *network,
-		      const char *note)
+void nic_event(struct machine *m, const char *kind, const char *name, const char *network,
+	       const char *note)
 {
 	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
 
@@ -178,6 +177,74 @@ static int detach(struct vmm *vmm, const char *name, bool force, struct cancel *
 	return 0;
 }
 
+/* Under m->lock: what it was plugged into is @old's now, which is to be pulled out. */
+static int exchange(struct vmm *vmm, const struct nic *n, const struct nic_plug *plug,
+		    struct nic_plug *old)
+{
+	struct vmm_has_nic *has = vmm_nic_find(vmm, n->name);
+
+	if (!has)
+		return -ENOENT;
+	*old = has->plug;
+	has->plug = *plug;
+	has->plug.n_fds = 0;
+	has->seen.n = 0;
+	nic_event(vmm->m, "nic-moved", n->name, plug->network, "");
+	machine_touch(vmm->m, ASPECT_NIC, n->name);
+	machine_touch(vmm->m, ASPECT_NIC_ADDRESS, n->name);
+	return 0;
+}
+
+/* As many queues as the VMM knows it with. */
+static int plug_other(struct vmm *vmm, const struct nic *n, struct nic_plug *plug,
+		      struct cancel *cancel, struct err *err)
+{
+	const struct vmm_has_nic *has;
+	struct nic as = *n; /* its texts are borrowed */
+
+	memset(plug, 0, sizeof(*plug));
+	pthread_mutex_lock(&vmm->m->lock);
+	has = vmm_nic_find(vmm, n->name);
+	if (has && has->plug.queues)
+		as.values.queues = has->plug.queues;
+	if (has)
+		strcpy(plug->replaces, has->plug.tap);
+	pthread_mutex_unlock(&vmm->m->lock);
+	if (!has)
+		return err_set(err, -ENOENT, "the guest has let go of it");
+	if (*n->values.network)
+		return nic_plug_in(vmm->m, &as, vmm->cpus, plug, cancel, err);
+	*plug = (struct nic_plug){.kind = VMM_NIC_NONE, .queues = (unsigned)as.values.queues};
+	strcpy(plug->name, n->name);
+	return 0;
+}
+
+/*
+ * Into another network: there is a port for it in both until the VMM has gone over; where it does
+ * not, all stays as it was.
+ */
+static int move(struct vmm *vmm, const struct nic *n, struct cancel *cancel, struct err *err)
+{
+	struct nic_plug plug, old;
+	int r = plug_other(vmm, n, &plug, cancel, err);
+
+	if (r == 0)
+		r = vmm_nic_tell_cable(vmm, n, &plug, err);
+	else
+		return r;
+	nic_close_fds(&plug);
+	if (r == 0) {
+		LOCK_SCOPE(&vmm->m->lock);
+		r = exchange(vmm, n, &plug, &old);
+		if (r < 0)
+			err_set(err, r, "the guest has let go of it");
+	}
+	nic_pull(vmm->m, r < 0 ? &plug : &old);
+	if (r == 0)
+		vmm_note(vmm);
+	return r;
+}
+
 static int do_step(struct vmm *vmm, const struct nic_step *s, struct cancel *cancel,
 		   struct err *err)
 {
@@ -186,6 +253,8 @@ static int do_step(struct vmm *vmm, const struct nic_step *s, struct cancel *can
 		return attach(vmm, s->to, cancel, err);
 	case NIC_DETACH:
 		return detach(vmm, s->from->name, false, cancel, err);
+	case NIC_MOVE:
+		return move(vmm, s->to, cancel, err);
 	case NIC_SETTINGS:
 		return vmm_nic_tell_settings(vmm, s->to, VMM_ORDER_MS, err);
 	}
@@ -199,6 +268,8 @@ static int undo_step(struct vmm *vmm, const struct nic_step *s, struct err *err)
 		return detach(vmm, s->to->name, true, NULL, err);
 	case NIC_DETACH:
 		return attach(vmm, s->from, NULL, err);
+	case NIC_MOVE:
+		return move(vmm, s->from, NULL, err);
 	case NIC_SETTINGS:
 		return vmm_nic_tell_settings(vmm, s->from, VMM_ORDER_MS, err);
 	}
@@ -221,9 +292,11 @@ static void plan_nic(struct nic_steps *steps, bool has, const struct nic *from,
 
 	if (!has && *to->values.network && other)
 		add_step(steps, NIC_ATTACH, from, to);
-	else if (has && from &&
-		 (from->values.link != to->values.link ||
-		  strcmp(from->values.limits, to->values.limits) != 0))
+	if (has && from && (other || from->values.vlan != to->values.vlan))
+		add_step(steps, NIC_MOVE, from, to);
+	if (has && from &&
+	    (from->values.link != to->values.link ||
+	     strcmp(from->values.limits, to->values.limits) != 0))
 		add_step(steps, NIC_SETTINGS, from, to);
 }
 
@@ -311,8 +384,10 @@ void nics_recover(struct vmm *vmm)
 	int r = 0;
 
 	pthread_mutex_lock(&vmm->m->lock);
-	for (struct vmm_has_nic *has = vmm->nics; has && n < VMM_NICS_MAX; has = has->next)
+	for (struct vmm_has_nic *has = vmm->nics; has && n < VMM_NICS_MAX; has = has->next) {
 		strcpy(names[n++], has->plug.name);
+		has->stranger = false; /* or it is told again */
+	}
 	pthread_mutex_unlock(&vmm->m->lock);
 	for (unsigned i = 0; i < n; i++) {
 		const struct nic *nic = definition_nic(def, names[i]);

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: ISC
 /*
  * The network's end of a guest's cable: a tap in its bridge with rules against spoofing, an
- * address and a name; or a process of passt. A tap goes with its descriptors, so what is left to
- * unplug is what is known of it, and a port whose tap has gone is dropped by itself
- * (network_watch.c), whoever died.
+ * address and a name; a macvtap over its interface; or a process of passt.
  */
 #define LOG_MODULE "network"
 #include <errno.h>
@@ -53,118 +51,6 @@ static int may_connect(struct network *network, struct machine *m, struct err *e
 		       (unsigned)who.uid, network->name);
 }
 
-/* --- ports ---------------------------------------------------------------------------------------
- */
-
-/* The same card's, or the same address: two would not know whose packets are whose. */
-static int must_be_new(struct network *network, struct machine *m, const char *nic,
-		       const uint8_t mac[6], struct err *err)
-{
-	_cleanup_machine_ struct machine *other = NULL;
-	char name[MACHINE_NAME_MAX + 1];
-	bool full;
-
-	pthread_mutex_lock(&network->lock);
-	full = network->n_ports >= NETWORK_PORTS_MAX;
-	for (size_t i = 0; i < network->n_ports && !other; i++) {
-		const struct network_port *port = &network->ports[i];
-
-		if (memcmp(port->mac, mac, 6) == 0 || (port->m == m && !strcmp(port->nic, nic)))
-			other = machine_get(port->m);
-	}
-	pthread_mutex_unlock(&network->lock);
-	if (full)
-		return err_set(err, -ENOSPC, "the network %s has %d ports already", network->name,
-			       NETWORK_PORTS_MAX);
-	if (!other)
-		return 0;
-	machine_name(other, name);
-	return err_set(err, -EADDRINUSE, "the network %s has a card of that address: machine %s's",
-		       network->name, name);
-}
-
-int port_add(struct network *network, const struct network_port *port, struct err *err)
-{
-	struct network_port *more;
-
-	LOCK_SCOPE(&network->lock);
-	more = realloc(network->ports, (network->n_ports + 1) * sizeof(*more));
-	if (!more)
-		return err_set(err, -ENOMEM, "out of memory");
-	network->ports = more;
-	more[network->n_ports] = *port;
-	machine_get(more[network->n_ports++].m);
-	network_touch(network, NETWORK_LEASES);
-	return 0;
-}
-
-/* Takes what is said of it; false: there is none. */
-static bool take_port(struct network *network, struct machine *m, const char *nic, const char *tap,
-		      pid_t pid, struct network_port *port)
-{
-	LOCK_SCOPE(&network->lock);
-	for (size_t i = 0; i < network->n_ports; i++) {
-		const struct network_port *p = &network->ports[i];
-
-		if (m	  ? p->m != m || strcmp(p->nic, nic) != 0
-		    : tap ? strcmp(p->tap, tap) != 0
-			  : p->pid != pid)
-			continue;
-		*port = network->ports[i];
-		network->ports[i] = network->ports[--network->n_ports];
-		network_touch(network, NETWORK_LEASES);
-		return true;
-	}
-	return false;
-}
-
-/* Under work. Those who are told of ports hear that there are others now. */
-static int tell_ports(struct network *network, struct cancel *cancel, struct err *err)
-{
-	int r = network_note_ports(network);
-
-	if (r < 0)
-		return err_set(err, r, "cannot write in %s: %s", network->model->run_dir,
-			       strerror(-r));
-	r = dns_tell(network, err);
-	return r < 0 ? r : rules_apply(network->model->networks, cancel, err);
-}
-
-static void told_address(struct machine *m, const char *nic)
-{
-	LOCK_SCOPE(&m->lock);
-	machine_touch(m, ASPECT_NIC_ADDRESS, nic);
-}
-
-/* Under work. */
-static void forget_port(struct network *network, struct network_port *port)
-{
-	struct err err = ERR_INIT;
-
-	if (tell_ports(network, NULL, &err) < 0)
-		log_warn("network %s: %s", network->name, err.text);
-	told_address(port->m, port->nic);
-	machine_put(port->m);
-}
-
-void port_drop(struct network *network, const char *tap)
-{
-	struct network_port port;
-
-	LOCK_SCOPE(&network->work);
-	if (take_port(network, NULL, NULL, tap, 0, &port))
-		forget_port(network, &port);
-}
-
-void port_drop_pid(struct network *network, pid_t pid)
-{
-	struct network_port port;
-
-	LOCK_SCOPE(&network->work);
-	if (take_port(network, NULL, NULL, NULL, pid, &port))
-		forget_port(network, &port);
-}
-
 /* --- taps ----------------------------------------------------------------------------------------
  */
 
@@ -179,17 +65,24 @@ static unsigned queues_of(struct machine *m, const struct nic *nic)
 	return n < 1 ? 1 : n > VMM_NIC_QUEUES_MAX ? VMM_NIC_QUEUES_MAX : (unsigned)n;
 }
 
+static uint32_t tap_hash(const struct machine *m, const char *nic)
+{
+	uint32_t hash = 2166136261u;
+
+	for (const char *p = m->id; *p; p++)
+		hash = (hash ^ (unsigned char)*p) * 16777619u;
+	for (const char *p = nic; *p; p++)
+		hash = (hash ^ (unsigned char)*p) * 16777619u;
+	return hash;
+}
+
 /* A name that nobody has: what comes of the machine and the card, or what follows it. */
 static int make_tap(struct machine *m, const struct nic *nic, struct nic_plug *plug,
 		    unsigned queues, struct err *err)
 {
-	uint32_t hash = 2166136261u;
+	uint32_t hash = tap_hash(m, nic->name);
 	int r = -EBUSY;
 
-	for (const char *p = m->id; *p; p++)
-		hash = (hash ^ (unsigned char)*p) * 16777619u;
-	for (const char *p = nic->name; *p; p++)
-		hash = (hash ^ (unsigned char)*p) * 16777619u;
 	for (unsigned i = 0; r == -EBUSY && i < NETWORK_TRY_MAX; i++) {
 		struct host_link link;
 
@@ -212,60 +105,159 @@ static void close_plug(struct nic_plug *plug)
 	plug->n_fds = 0;
 }
 
-/* Into the bridge; up only when rules know it. */
-static int join(struct network *network, const struct nic_plug *plug,
-		const struct network_values *values, int *index, struct err *err)
+/* Two of one address cannot be up over an interface: more queues of the one that there is. */
+static int share_macvtap(struct network *network, struct nic_plug *plug, unsigned queues,
+			 struct err *err)
 {
-	char alias[HOST_ALIAS_MAX], what[HOST_ALIAS_MAX];
-	struct host_link_set set = {.up = -1, .alias = alias, .mtu = plug->mtu};
-	struct host_link link;
-	int r = host_link_find(plug->tap, 0, &link);
+	int r = host_macvtap_open(plug->replaces, queues, network->model->networks->run_dir,
+				  plug->fds, err);
 
 	if (r < 0)
-		return err_set(err, r, "%s: %s", plug->tap, strerror(-r));
-	snprintf(what, sizeof(what), "card %s", plug->name);
-	network_alias(network, what, alias);
-	pthread_mutex_lock(&network->lock);
-	set.master = network->bridge_index;
-	pthread_mutex_unlock(&network->lock);
-	r = host_link_set(link.index, &set, err);
-	if (r == 0 && values->guests_separate)
-		r = host_port_isolate(link.index, true, err);
-	*index = link.index;
-	return r;
+		return r;
+	strcpy(plug->tap, plug->replaces);
+	plug->n_fds = queues;
+	return 0;
 }
 
+/*
+ * A macvtap over the network's interface, with the card's own address: what is for others is not
+ * heard. It stays when its descriptors are closed, so it bears our alias at once.
+ */
+static int make_macvtap(struct network *network, const struct network_values *values,
+			const struct network_port *port, struct nic_plug *plug, const char *alias,
+			unsigned queues, struct err *err)
+{
+	struct host_link_new new = {.kind = HOST_MACVTAP,
+				    .name = plug->tap,
+				    .alias = alias,
+				    .mac = port->mac,
+				    .isolated = values->guests_separate};
+	int index, r = -EEXIST;
+
+	pthread_mutex_lock(&network->lock);
+	new.lower = network->bridge_index;
+	pthread_mutex_unlock(&network->lock);
+	for (unsigned i = 0; r == -EEXIST && i < NETWORK_TRY_MAX; i++) {
+		snprintf(plug->tap, sizeof(plug->tap), "fvt%08x", tap_hash(port->m, port->nic) + i);
+		r = host_link_make(&new, err);
+	}
+	if (r == -EOPNOTSUPP || r == -ENODEV)
+		err_set(
+		    err, -EOPNOTSUPP,
+		    "this kernel has no macvtap: make a bridge with %s as a port, and name that",
+		    values->interface);
+	index = r;
+	if (r >= 0)
+		r = host_macvtap_open(plug->tap, queues, network->model->networks->run_dir,
+				      plug->fds, err);
+	if (r == 0) {
+		plug->n_fds = queues;
+		return 0;
+	}
+	if (index >= 0)
+		host_link_remove(index, NULL);
+	*plug->tap = '\0';
+	return r == -ENODEV ? -EOPNOTSUPP : r;
+}
+
+/* --- VLANs ---------------------------------------------------------------------------------------
+ */
+
+int nic_vlan(const struct network_values *values, const struct nic *nic, unsigned *vlan,
+	     struct err *err)
+{
+	*vlan = (unsigned)(nic->values.vlan ? nic->values.vlan : values->vlan);
+	if (!*vlan || values->mode == MODE_BRIDGE || values->mode == MODE_ISOLATED)
+		return 0;
+	return err_set(err, -EOPNOTSUPP,
+		       "a VLAN's frames do not reach the host of a network of mode nat, route or "
+		       "user: it takes one of mode bridge or isolated");
+}
+
+/* By its bridge where that knows of VLANs, else by tags that the VMM puts on. */
+static int set_vlan(struct network *network, unsigned vlan, struct nic_plug *plug,
+		    struct network_port *port)
+{
+	struct host_link bridge;
+	int index;
+
+	pthread_mutex_lock(&network->lock);
+	index = network->bridge_index;
+	pthread_mutex_unlock(&network->lock);
+	if (host_link_find(NULL, index, &bridge) == 0 && bridge.vlan_filtering)
+		port->pvid = vlan;
+	else
+		plug->vlan = port->vlan = vlan;
+	return 0;
+}
+
+/* --- plugging in ---------------------------------------------------------------------------------
+ */
+
+static void told_address(struct machine *m, const char *nic)
+{
+	LOCK_SCOPE(&m->lock);
+	machine_touch(m, ASPECT_NIC_ADDRESS, nic);
+}
+
+static int make_end(struct network *network, struct machine *m, const struct nic *nic,
+		    const struct network_values *values, const struct network_port *port,
+		    struct nic_plug *plug, const char *alias, struct err *err)
+{
+	bool direct;
+
+	pthread_mutex_lock(&network->lock);
+	direct = network->direct;
+	pthread_mutex_unlock(&network->lock);
+	if (direct && *plug->replaces && port_exists(network, plug->replaces))
+		return share_macvtap(network, plug, queues_of(m, nic), err);
+	return direct ? make_macvtap(network, values, port, plug, alias, queues_of(m, nic), err)
+		      : make_tap(m, nic, plug, queues_of(m, nic), err);
+}
+
+/* Up only when rules know it. */
 static int plug_tap(struct network *network, struct machine *m, const struct nic *nic,
 		    const struct network_values *values, struct nic_plug *plug,
 		    struct cancel *cancel, struct err *err)
 {
 	struct host_link_set up = {.up = 1, .master = -1};
 	struct network_port port = {.m = m}, dropped;
-	int index = 0, r;
+	char alias[HOST_ALIAS_MAX], what[HOST_ALIAS_MAX];
+	struct host_link link;
+	unsigned vlan;
+	int r;
 
+	snprintf(what, sizeof(what), "card %s", nic->name);
+	network_alias(network, what, alias);
 	strcpy(port.nic, nic->name);
 	r = nic_mac_parse(nic->values.mac, port.mac, err);
 	if (r == 0)
-		r = must_be_new(network, m, nic->name, port.mac, err);
+		r = port_must_be_new(network, m, nic->name, port.mac, plug->replaces, err);
 	if (r == 0)
+		r = nic_vlan(values, nic, &vlan, err);
+	if (r == 0 && vlan)
+		r = set_vlan(network, vlan, plug, &port);
+	else if (r == 0)
 		r = lease_hold(network, m, nic->name, port.addr, err);
 	if (r == 0)
-		r = make_tap(m, nic, plug, queues_of(m, nic), err);
+		r = make_end(network, m, nic, values, &port, plug, alias, err);
 	if (r < 0)
 		return r;
 	strcpy(port.tap, plug->tap);
 	r = port_add(network, &port, err);
 	if (r < 0)
 		return r;
-	r = join(network, plug, values, &index, err);
+	r = port_join(network, &port, values->guests_separate, alias, plug->mtu, err);
 	if (r == 0)
-		r = tell_ports(network, cancel, err);
+		r = ports_tell(network, cancel, err);
 	if (r == 0)
-		r = host_link_set(index, &up, err);
+		r = host_link_find(port.tap, 0, &link) < 0
+			? err_set(err, -ENODEV, "%s has vanished", port.tap)
+			: host_link_set(link.index, &up, err);
 	if (r == 0)
 		told_address(m, nic->name);
-	else if (take_port(network, m, nic->name, NULL, 0, &dropped))
-		forget_port(network, &dropped);
+	else if (port_take(network, m, nic->name, port.tap, 0, &dropped))
+		port_forget(network, &dropped);
 	return r;
 }
 
@@ -278,6 +270,7 @@ static int plug_in(struct network *network, struct machine *m, const struct nic 
 {
 	_cleanup_values_ struct network_values *values = NULL;
 	struct network_port old;
+	unsigned vlan;
 	int r = network_start(network, cancel, err);
 
 	if (r < 0)
@@ -286,11 +279,13 @@ static int plug_in(struct network *network, struct machine *m, const struct nic 
 	if (!values)
 		return err_set(err, -ENOMEM, "out of memory");
 	/* of a VMM that ended a moment ago */
-	if (take_port(network, m, nic->name, NULL, 0, &old))
-		machine_put(old.m);
+	if (!*plug->replaces && port_take(network, m, nic->name, NULL, 0, &old))
+		port_forget(network, &old);
 	plug->mtu = (uint16_t)(nic->values.mtu ? nic->values.mtu : values->mtu);
-	if (values->mode == MODE_USER)
-		return user_plug(network, m, nic, plug, cancel, err);
+	if (values->mode == MODE_USER) {
+		r = nic_vlan(values, nic, &vlan, err);
+		return r < 0 ? r : user_plug(network, m, nic, plug, cancel, err);
+	}
 	plug->kind = VMM_NIC_TAP;
 	return plug_tap(network, m, nic, values, plug, cancel, err);
 }
@@ -301,15 +296,12 @@ int nic_plug(struct machine *m, const struct nic *nic, struct nic_plug *plug, st
 	_cleanup_network_ struct network *network = NULL;
 	int r;
 
-	memset(plug, 0, sizeof(*plug));
 	strcpy(plug->name, nic->name);
 	if (!*nic->values.network)
 		return 0;
 	network = model_network_get(m->model, nic->values.network);
 	if (!network)
 		return err_set(err, -ENOENT, "there is no network %s", nic->values.network);
-	if (nic->values.vlan)
-		return err_set(err, -EOPNOTSUPP, "no VLAN tags are added to a card's packets");
 	r = may_connect(network, m, err);
 	if (r < 0)
 		return r;
@@ -336,7 +328,7 @@ void nic_unplug(struct machine *m, struct nic_plug *plug)
 	if (!network)
 		return;
 	LOCK_SCOPE(&network->work);
-	if (take_port(network, m, plug->name, NULL, 0, &port))
-		forget_port(network, &port);
+	if (port_take(network, m, plug->name, plug->tap, 0, &port))
+		port_forget(network, &port);
 	*plug->network = '\0';
 }

@@ -30,9 +30,12 @@ int nic_plug_in(struct machine *m, const struct nic *nic, unsigned cpus, struct 
 		struct cancel *cancel, struct err *err)
 {
 	struct nic n = *nic; /* its texts are borrowed */
+	char replaces[sizeof(plug->replaces)];
 	int r;
 
+	memcpy(replaces, plug->replaces, sizeof(replaces));
 	memset(plug, 0, sizeof(*plug));
+	memcpy(plug->replaces, replaces, sizeof(replaces));
 	if (!n.values.queues)
 		n.values.queues = cpus < QUEUES_PRESET_MAX ? cpus : QUEUES_PRESET_MAX;
 	r = *n.values.network ? nic_plug(m, &n, plug, cancel, err) : plug_nowhere(plug, err);
@@ -40,6 +43,7 @@ int nic_plug_in(struct machine *m, const struct nic *nic, unsigned cpus, struct 
 		return err_prefix(err, "network card %s", nic->name), r;
 	snprintf(plug->name, sizeof(plug->name), "%s", nic->name);
 	snprintf(plug->network, sizeof(plug->network), "%s", n.values.network);
+	plug->queues = plug->n_fds;
 	return 0;
 }
 
@@ -62,6 +66,7 @@ int vmm_nic_tell(struct vmm *vmm, const struct nic *nic, const struct nic_plug *
 	const struct nic_values *v = &nic->values;
 	struct vmm_nic msg = {.mtu = v->mtu ? (uint16_t)v->mtu : plug->mtu,
 			      .kind = plug->kind,
+			      .vlan = plug->vlan,
 			      .link = v->link && *v->network};
 	struct vmm_reply reply = {.data = words, .room = words ? VMM_TEXT_MAX - 1 : 0};
 	struct vmm_request rq = {.type = VMM_NIC,
@@ -83,6 +88,22 @@ int vmm_nic_tell(struct vmm *vmm, const struct nic *nic, const struct nic_plug *
 	if (words)
 		words[r == 0 ? reply.len : 0] = '\0';
 	return r;
+}
+
+int vmm_nic_tell_cable(struct vmm *vmm, const struct nic *nic, const struct nic_plug *plug,
+		       struct err *err)
+{
+	struct vmm_nic_cable msg = {
+	    .kind = plug->kind, .vlan = plug->vlan, .link = nic->values.link && plug->network[0]};
+	struct vmm_request rq = {.type = VMM_NIC_CABLE,
+				 .data = &msg,
+				 .len = sizeof(msg),
+				 .fds = plug->fds,
+				 .n_fds = plug->n_fds,
+				 .timeout_ms = VMM_ORDER_MS};
+
+	strcpy(msg.name, nic->name);
+	return vmm_call(vmm, &rq, NULL, err);
 }
 
 int vmm_nic_tell_settings(struct vmm *vmm, const struct nic *nic, unsigned timeout_ms,

@@ -8,6 +8,7 @@
 #include "hold.h"
 
 struct command_call;
+struct vmm;
 
 /* What a VMM goes on from instead of booting. Descriptors are borrowed. */
 struct resume {
@@ -29,6 +30,9 @@ struct resume {
  */
 int machine_start(struct machine *m, const struct resume *resume, struct cancel *cancel,
 		  struct err *err);
+/* As machine_start() without @resume, by a VMM that was launched for it (vmm.h), which it takes. */
+int machine_start_launched(struct machine *m, struct vmm *launched, struct cancel *cancel,
+			   struct err *err);
 /* Kills its VMM, if there is one, and waits until it is gone: @reason for the event. */
 int machine_end_vmm(struct machine *m, const char *reason, struct err *err);
 

@@ -7,6 +7,7 @@
  *	saved          its vcpus and devices (vmm/state.h)
  *	saved-memory   what its memory is made of (memory_map.h)
  *	saved-layers   the layers (layer.h) that it goes on with, until the machine has them
+ *	saved-config   the definition that it goes on with, until that is its `config`
  *	saved-again    (empty) others may have gone on from it: it is a snapshot's, or a copy
  *
  * It is there, whole and on stable storage, exactly when there is a file `saved` that is not
@@ -18,12 +19,13 @@
  * physical address. Such a file becomes a layer when it is met.)
  */
 #include "memory_map.h"
+#include "sync_list.h"
 
 /* --- saved.c ---------------------------------------------------------------------------------- */
 
 /*
  * Looks what there is in @dir, the machine's, and removes halves and what is used up. True: the
- * machine is saved. When the daemon starts.
+ * machine is saved. When the daemon starts, before it reads `config`: that may be another then.
  */
 bool saved_look(int dir);
 /*
@@ -52,17 +54,29 @@ int saved_open(struct machine *m, struct saved_opened *saved, struct err *err);
 void saved_close(struct saved_opened *saved);
 /* Removes it. -errno with words where it is still there. */
 int saved_drop(struct machine *m, struct err *err);
+/* A definition that comes with a state. */
+struct saved_config {
+	const struct strbuf *text; /* as `config` has it */
+	/* makes it the machine's, which is not saved yet; -errno with words */
+	int (*store)(void *arg, struct err *err);
+	void *arg;
+};
+
 /*
  * Makes a machine without a VMM saved: its state a copy of that in the file @state, its memory
- * @memory (references are taken), its layers @layers (NULL: they stay), all of it in one step that
- * a crash leaves done or undone. Its op is held. @reason: of the event. -errno with words: it is
- * as it was, but for an earlier saved state, which is lost.
+ * @memory (references are taken), its layers @layers and its definition @config (NULL: they stay),
+ * all of it in one step that a crash leaves done or undone. Its op is held. @reason: of the event.
+ * -errno with words: it is as it was, but for an earlier saved state, which is lost.
  */
 int saved_make(struct machine *m, int state, const struct memory_map *memory,
-	       const struct layer_set *layers, const char *reason, struct err *err);
-/* The same in two: all that needs room, while there may still be a VMM; and the step itself. */
+	       const struct layer_set *layers, const struct saved_config *config,
+	       const char *reason, struct err *err);
+/*
+ * The same in two: all that needs room, while there may still be a VMM; and the step itself. What
+ * was prepared is added to @written, which is to reach stable storage between the two.
+ */
 int saved_prepare(struct machine *m, int state, const struct memory_map *memory,
-		  const struct layer_set *layers, struct err *err);
+		  const struct layer_set *layers, struct sync_list *written, struct err *err);
 int saved_finish(struct machine *m, const struct memory_map *memory, const struct layer_set *layers,
 		 const char *reason, struct err *err);
 /* Instead of the step. */

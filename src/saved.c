@@ -7,6 +7,8 @@
  * layers than it had (a snapshot is restored), these are in saved-layers before `saved` is
  * there; whoever finds the two gives them to the machine, then removes saved-layers. As long as
  * a machine is saved nothing else changes its layers, so that doing so twice does no harm.
+ * Where it is to have another definition (an archive's), that is in saved-config in the same way:
+ * a daemon that finds it beside `saved` makes it `config` before it reads that.
  */
 #define LOG_MODULE "save"
 #include <errno.h>
@@ -29,6 +31,8 @@
 #define STATE_NEW   SAVED_STATE_NEW
 #define MEMORY_NEW  ".saved-memory.new"
 #define LAYERS_NEW  ".saved-layers.new"
+#define CONFIG_FILE "saved-config"
+#define CONFIG_NEW  ".saved-config.new"
 #define AGAIN_NEW   ".saved-again.new"
 #define TEXT_MAX    (4u << 20) /* of the two that are text */
 #define COPY_BYTES  (1u << 20)
@@ -51,16 +55,18 @@ static void remove_new(int dir)
 	remove_file(dir, MEMORY_NEW);
 	remove_file(dir, LAYERS_NEW);
 	remove_file(dir, AGAIN_NEW);
+	remove_file(dir, CONFIG_NEW);
 }
 
 static int drop(int dir)
 {
-	int r;
+	int r = unlinkat(dir, STATE_FILE, 0) < 0 ? -errno : 0;
 
-	if (unlinkat(dir, STATE_FILE, 0) < 0 && errno != ENOENT)
-		return -errno;
-	r = file_sync_dir(dir);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	r = r == 0 ? file_sync_dir(dir) : 0;
 	remove_file(dir, AGAIN_FILE);
+	remove_file(dir, CONFIG_FILE);
 	remove_file(dir, LAYERS_FILE);
 	remove_file(dir, MEMORY_FILE);
 	return r;
@@ -82,13 +88,24 @@ static bool used_up(int dir)
 	return fd >= 0 && file_pread_all(fd, &used, sizeof(used), VMM_STATE_USED_AT) == 0 && used;
 }
 
+/* The definition that came with the state, where a daemon was killed before it had its place. */
+static void settle_config(int dir)
+{
+	if (renameat(dir, CONFIG_FILE, dir, "config") == 0 && file_sync_dir(dir) == 0)
+		return;
+	if (errno != ENOENT)
+		log_warn("%s cannot become config: %m", CONFIG_FILE);
+}
+
 bool saved_look(int dir)
 {
 	bool saved = faccessat(dir, STATE_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 
 	remove_new(dir);
-	if (saved && !used_up(dir))
+	if (saved && !used_up(dir)) {
+		settle_config(dir);
 		return true;
+	}
 	if (saved)
 		log_info("a saved state that was used is removed");
 	if (drop(dir) < 0)
@@ -378,7 +395,15 @@ void saved_close(struct saved_opened *saved)
 /* --- making --------------------------------------------------------------------------------
  */
 
-static int write_new(int dir, const char *name, const struct strbuf *sb)
+/* Now, or with others. */
+static int sync_new(int *fd, struct sync_list *written)
+{
+	if (written)
+		return sync_list_add(written, take_fd(fd));
+	return fsync(*fd) < 0 ? -errno : 0;
+}
+
+static int write_new(int dir, const char *name, const struct strbuf *sb, struct sync_list *written)
 {
 	_cleanup_close_ int fd = -1;
 	int r;
@@ -388,20 +413,21 @@ static int write_new(int dir, const char *name, const struct strbuf *sb)
 	if (fd < 0 || sb->failed)
 		return fd < 0 ? -errno : -ENOMEM;
 	r = file_write_all(fd, sb->data ? sb->data : "", sb->len);
-	return r == 0 && fsync(fd) < 0 ? -errno : r;
+	return r == 0 ? sync_new(&fd, written) : r;
 }
 
-static int write_texts(int dir, const struct memory_map *memory, const struct layer_set *layers)
+static int write_texts(int dir, const struct memory_map *memory, const struct layer_set *layers,
+		       struct sync_list *written)
 {
 	_cleanup_strbuf_ struct strbuf text = STRBUF_INIT, layers_text = STRBUF_INIT;
 	int r;
 
 	memory_map_format(memory, &text);
-	r = write_new(dir, MEMORY_NEW, &text);
+	r = write_new(dir, MEMORY_NEW, &text, written);
 	if (r < 0 || !layers)
 		return r;
 	layer_set_format(layers, &layers_text);
-	return write_new(dir, LAYERS_NEW, &layers_text);
+	return write_new(dir, LAYERS_NEW, &layers_text, written);
 }
 
 static int take_place(int dir, const char *from, const char *to)
@@ -430,13 +456,13 @@ static int take_places(int dir, bool layers)
 
 int saved_commit(int dir, const struct memory_map *memory, struct err *err)
 {
-	int r = write_texts(dir, memory, NULL);
+	int r = write_texts(dir, memory, NULL, NULL);
 
 	r = no_room(r == 0 ? take_places(dir, false) : r);
 	return r < 0 ? err_set(err, r, "cannot save: %s", strerror(-r)) : 0;
 }
 
-static int copy_state(int dir, int from)
+static int copy_state(int dir, int from, struct sync_list *written)
 {
 	_cleanup_free_ char *buf = malloc(COPY_BYTES);
 	_cleanup_close_ int to = -1;
@@ -459,7 +485,7 @@ static int copy_state(int dir, int from)
 			break;
 		r = file_pwrite_all(to, buf, (size_t)n, at);
 	}
-	return r == 0 && fsync(to) < 0 ? -errno : r;
+	return r == 0 ? sync_new(&to, written) : r;
 }
 
 /* Others go on from that state, too, or did before. */
@@ -472,13 +498,13 @@ static int write_again(int dir)
 }
 
 int saved_prepare(struct machine *m, int state, const struct memory_map *memory,
-		  const struct layer_set *layers, struct err *err)
+		  const struct layer_set *layers, struct sync_list *written, struct err *err)
 {
 	_cleanup_close_ int dir = store_open_dir(m);
-	int r = dir < 0 ? dir : copy_state(dir, state);
+	int r = dir < 0 ? dir : copy_state(dir, state, written);
 
 	if (r == 0)
-		r = write_texts(dir, memory, layers);
+		r = write_texts(dir, memory, layers, written);
 	if (r == 0)
 		r = write_again(dir);
 	if (r == 0)
@@ -498,13 +524,15 @@ void saved_unprepare(struct machine *m)
 }
 
 /* What is prepared takes the place of what there is. Takes @memory. */
-static int replace(struct machine *m, int dir, struct memory_map *memory, bool layers,
+static int replace(struct machine *m, int dir, struct memory_map *memory, bool layers, bool config,
 		   struct err *err)
 {
 	int r = saved_drop(m, err);
 
 	if (r == 0) {
 		r = take_place(dir, AGAIN_NEW, AGAIN_FILE);
+		if (r == 0 && config)
+			r = take_place(dir, CONFIG_NEW, CONFIG_FILE);
 		if (r == 0)
 			r = take_places(dir, layers);
 		if (r < 0)
@@ -520,8 +548,27 @@ static int replace(struct machine *m, int dir, struct memory_map *memory, bool l
 	return 0;
 }
 
-int saved_finish(struct machine *m, const struct memory_map *memory, const struct layer_set *layers,
-		 const char *reason, struct err *err)
+/* It is saved with that definition on disk; now it has it. */
+static int define(struct machine *m, int dir, const struct saved_config *config, struct err *err)
+{
+	struct err ignored = ERR_INIT;
+	int r = config->store(config->arg, err);
+
+	if (r < 0) {
+		if (saved_drop(m, &ignored) < 0)
+			log_warn("%s", ignored.text);
+		return r;
+	}
+	remove_file(dir, CONFIG_FILE);
+	/* or it might be found again after others have taken its place */
+	if (file_sync_dir(dir) < 0)
+		log_warn("machine %s: its directory cannot be synced", m->name);
+	return 0;
+}
+
+static int finish(struct machine *m, const struct memory_map *memory,
+		  const struct layer_set *layers, const struct saved_config *config,
+		  const char *reason, struct err *err)
 {
 	_cleanup_close_ int dir = store_open_dir(m);
 	struct memory_map *copy = malloc(sizeof(*copy));
@@ -534,7 +581,9 @@ int saved_finish(struct machine *m, const struct memory_map *memory, const struc
 			       strerror(dir < 0 ? -dir : ENOMEM));
 	}
 	*copy = *memory;
-	r = replace(m, dir, copy, layers, err);
+	r = replace(m, dir, copy, layers, config, err);
+	if (r == 0 && config)
+		r = define(m, dir, config, err);
 	pthread_mutex_lock(&m->lock);
 	m->saved = r == 0;
 	if (r == 0)
@@ -549,12 +598,39 @@ int saved_finish(struct machine *m, const struct memory_map *memory, const struc
 	return r;
 }
 
-int saved_make(struct machine *m, int state, const struct memory_map *memory,
-	       const struct layer_set *layers, const char *reason, struct err *err)
+int saved_finish(struct machine *m, const struct memory_map *memory, const struct layer_set *layers,
+		 const char *reason, struct err *err)
 {
-	int r = saved_prepare(m, state, memory, layers, err);
+	return finish(m, memory, layers, NULL, reason, err);
+}
 
-	return r < 0 ? r : saved_finish(m, memory, layers, reason, err);
+static int prepare_config(struct machine *m, const struct saved_config *config,
+			  struct sync_list *written, struct err *err)
+{
+	_cleanup_close_ int dir = store_open_dir(m);
+	int r = dir < 0 ? dir : no_room(write_new(dir, CONFIG_NEW, config->text, written));
+
+	return r < 0 ? err_set(err, r, "cannot write the definition: %s", strerror(-r)) : 0;
+}
+
+int saved_make(struct machine *m, int state, const struct memory_map *memory,
+	       const struct layer_set *layers, const struct saved_config *config,
+	       const char *reason, struct err *err)
+{
+	struct sync_list written = {0};
+	int r = saved_prepare(m, state, memory, layers, &written, err);
+
+	if (r == 0 && config)
+		r = prepare_config(m, config, &written, err);
+	if (r == 0) {
+		r = no_room(sync_list_sync(&written));
+		if (r < 0)
+			err_set(err, r, "cannot write the state: %s", strerror(-r));
+	}
+	sync_list_free(&written);
+	if (r < 0)
+		saved_unprepare(m);
+	return r < 0 ? r : finish(m, memory, layers, config, reason, err);
 }
 
 /* --- the definition, meanwhile --------------------------------------------------------------

@@ -16,11 +16,14 @@
 
 #include "command.h"
 #include "disk.h"
+#include "layer_batch.h"
 #include "nic_int.h"
 #include "resume.h"
 #include "save.h"
 #include "snapshot_int.h"
+#include "sync_list.h"
 #include "util/cleanup.h"
+#include "vmm.h"
 
 struct restore {
 	struct snapshot *s;
@@ -28,6 +31,9 @@ struct restore {
 	struct layer_set layers; /* what the machine is to have */
 	char (*made)[ID_TEXT];	 /* those of them that are new; a reference each */
 	size_t n_made;
+	struct layer_batch batch;
+	struct sync_list written; /* that is to reach stable storage before the guest ends */
+	struct vmm *vmm;	  /* launched for the guest that goes on */
 	struct cancel *cancel;
 	struct err *err;
 };
@@ -133,9 +139,14 @@ static int put_over(struct restore *r, struct disk_layers *disk)
 	if (chain->n >= LAYERS_MAX)
 		return err_set(r->err, -ENOSPC, "disk %s has %d layers already", disk->name,
 			       LAYERS_MAX);
-	e = layer_make_over(r->m->model, disk, disk->bytes, r->made[r->n_made], &fd, r->err);
+	e = layer_batch_make_over(&r->batch, disk, disk->bytes, r->made[r->n_made], r->err);
 	if (e < 0)
 		return e;
+	fd = layer_open(r->m->model, LAYER_DISK, r->made[r->n_made], true, r->err);
+	if (fd < 0 || sync_list_add(&r->written, take_fd(&fd)) < 0) {
+		layer_put(r->m->model, LAYER_DISK, r->made[r->n_made]);
+		return fd < 0 ? fd : err_set(r->err, -ENOMEM, "out of memory");
+	}
 	memmove(chain->ids[1], chain->ids[0], chain->n * sizeof(chain->ids[0]));
 	strcpy(chain->ids[0], r->made[r->n_made++]);
 	chain->n++;
@@ -158,7 +169,20 @@ static int make_layers(struct restore *r)
 		if (disk && !disk->values.readonly)
 			e = put_over(r, &r->layers.disks[i]);
 	}
+	if (e == 0 && r->n_made &&
+	    sync_list_add(&r->written, openat(r->m->model->state_fd, "layers",
+					      O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return err_set(r->err, -EIO, "the layers cannot be opened");
 	return e;
+}
+
+static int sync_written(struct restore *r)
+{
+	int e = sync_list_sync(&r->written);
+
+	return e < 0 ? err_set(r->err, e == -EDQUOT ? -ENOSPC : e, "cannot write the state: %s",
+			       strerror(-e))
+		     : 0;
 }
 
 /* --- the steps -------------------------------------------------------------------------------
@@ -173,7 +197,7 @@ static int prepare_saved(struct restore *r)
 	if (state < 0)
 		return err_set(r->err, dir < 0 ? dir : -errno, "the snapshot's state: %s",
 			       strerror(dir < 0 ? -dir : errno));
-	return saved_prepare(r->m, state, r->s->memory, &r->layers, r->err);
+	return saved_prepare(r->m, state, r->s->memory, &r->layers, &r->written, r->err);
 }
 
 /* A disk-only snapshot: the machine stands still with those disks. */
@@ -191,13 +215,30 @@ static int go_back_to_disks(struct restore *r)
 	return machine_layers_set(r->m, &r->layers, r->err);
 }
 
+/* A VMM is loaded meanwhile; where it cannot be, the start will say so. */
+static int go_back_to_memory(struct restore *r)
+{
+	struct err ignored = ERR_INIT;
+	int e;
+
+	if (vmm_launch(r->m, NULL, &r->vmm, r->cancel, &ignored) < 0)
+		r->vmm = NULL;
+	e = saved_finish(r->m, r->s->memory, &r->layers, "restore", r->err);
+	if (e < 0 && r->vmm) {
+		vmm_discard(r->vmm);
+		vmm_put(take_ptr(r->vmm));
+	}
+	return e;
+}
+
 static int go_back(struct restore *r)
 {
 	int e = r->s->memory ? prepare_saved(r) : 0;
 
 	if (e < 0)
 		return e;
-	if (cancel_requested(r->cancel))
+	e = sync_written(r);
+	if (e == 0 && cancel_requested(r->cancel))
 		e = err_set(r->err, -ECANCELED, "ended before anything was changed");
 	if (e == 0)
 		e = machine_end_vmm(r->m, "restore", r->err);
@@ -206,8 +247,7 @@ static int go_back(struct restore *r)
 			saved_unprepare(r->m);
 		return e;
 	}
-	return r->s->memory ? saved_finish(r->m, r->s->memory, &r->layers, "restore", r->err)
-			    : go_back_to_disks(r);
+	return r->s->memory ? go_back_to_memory(r) : go_back_to_disks(r);
 }
 
 static void show_disks(struct restore *r)
@@ -226,6 +266,8 @@ int snapshot_restore(struct snapshot *s, struct job *job, struct cancel *cancel,
 
 	(void)job;
 	if (e == 0)
+		e = layer_batch_begin(&r.batch, s->m->model, err);
+	if (e == 0)
 		e = make_layers(&r);
 	if (e == 0)
 		e = go_back(&r);
@@ -234,13 +276,15 @@ int snapshot_restore(struct snapshot *s, struct job *job, struct cancel *cancel,
 	for (size_t i = 0; i < r.n_made; i++)
 		layer_put(s->m->model, LAYER_DISK, r.made[i]); /* the machine has them now */
 	if (e == 0 && s->memory) {
-		e = machine_start(s->m, NULL, cancel, err);
+		e = machine_start_launched(s->m, r.vmm, cancel, err);
 		if (e < 0)
 			err_prefix(err, "it is saved at the snapshot");
 	}
 	if (r.n_made)
 		layers_tidy(s->m);
 	snapshots_tell_sizes(s->m);
+	layer_batch_end(&r.batch);
+	sync_list_free(&r.written);
 	layer_set_free(&r.layers);
 	free(r.made);
 	return e;

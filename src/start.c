@@ -198,14 +198,14 @@ static int open_and_run(struct start *s)
 	struct hold *hold = s->resume ? s->resume->hold : NULL;
 	int r = start_may(s);
 
-	if (r == 0)
+	if (r == 0 && !s->vmm)
 		r = vmm_launch(s->m, hold, &s->vmm, s->cancel, s->err);
-	if (r < 0)
-		return r;
-	r = start_open(s);
+	if (r == 0)
+		r = start_open(s);
 	if (r == 0)
 		return run(s);
-	vmm_discard(s->vmm);
+	if (s->vmm)
+		vmm_discard(s->vmm);
 	return r;
 }
 
@@ -235,10 +235,11 @@ static int begin(struct start *s, struct saved_opened *saved, struct resume *own
 	return r;
 }
 
-int machine_start(struct machine *m, const struct resume *resume, struct cancel *cancel,
-		  struct err *err)
+static int start(struct machine *m, const struct resume *resume, struct vmm *launched,
+		 struct cancel *cancel, struct err *err)
 {
 	struct start s = {.m = m,
+			  .vmm = launched,
 			  .resume = resume,
 			  .err = err,
 			  .kvm = -1,
@@ -256,11 +257,25 @@ int machine_start(struct machine *m, const struct resume *resume, struct cancel 
 	r = begin(&s, &saved, &of_saved);
 	if (r == 0)
 		r = open_and_run(&s);
+	else if (s.vmm)
+		vmm_discard(s.vmm);
 	if (r == 0 && s.resume == &of_saved && saved_drop(m, &ignored) < 0)
 		log_warn("%s", ignored.text); /* it is marked as used */
 	start_close(&s);
 	saved_close(&saved);
 	return end_cancellable(&s, cancel, r);
+}
+
+int machine_start(struct machine *m, const struct resume *resume, struct cancel *cancel,
+		  struct err *err)
+{
+	return start(m, resume, NULL, cancel, err);
+}
+
+int machine_start_launched(struct machine *m, struct vmm *launched, struct cancel *cancel,
+			   struct err *err)
+{
+	return start(m, NULL, launched, cancel, err);
 }
 
 int lifecycle_start(struct model *model, struct machine *m, struct command_call *call,

@@ -425,6 +425,7 @@ static int load_machine(struct model *model, const char *name)
 	    openat(model->machines_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct access_file file = {0};
 	struct err err = ERR_INIT;
+	bool saved;
 	_cleanup_machine_ struct machine *m = NULL;
 	struct definition *def;
 	char *damaged = NULL;
@@ -436,6 +437,7 @@ static int load_machine(struct model *model, const char *name)
 	load_access(dir, &file, &err);
 	if (!file.id[0] || id_taken(&model->registry, file.id))
 		model_make_id(file.id);
+	saved = saved_look(dir);
 	def = load_config(dir, &damaged, &st.st_mtim, &err);
 	if (def)
 		m = machine_new(model, name, file.id, def);
@@ -445,7 +447,7 @@ static int load_machine(struct model *model, const char *name)
 		return -ENOMEM;
 	}
 	m->damaged = damaged;
-	m->saved = saved_look(dir);
+	m->saved = saved;
 	if (m->saved)
 		m->state = MACHINE_SAVED;
 	m->access = file.access;

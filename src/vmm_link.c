@@ -267,6 +267,7 @@ static void take_packet(struct vmm *vmm, const struct vmm_msg_hdr *hdr, const ch
 	struct vmm_disk_event disk;
 	struct vmm_status status;
 	struct vmm_nic_event nic;
+	struct vmm_nic_news news;
 	struct vmm_vsock_event vsock;
 
 	switch (hdr->type) {
@@ -293,6 +294,12 @@ static void take_packet(struct vmm *vmm, const struct vmm_msg_hdr *hdr, const ch
 			break;
 		memcpy(&nic, body, sizeof(nic));
 		vmm_heard_nic(vmm, &nic);
+		break;
+	case VMM_EV_NIC_NEWS:
+		if (hdr->len < sizeof(news))
+			break;
+		memcpy(&news, body, sizeof(news));
+		vmm_heard_nic_news(vmm, &news);
 		break;
 	case VMM_EV_VSOCK:
 		if (hdr->len < sizeof(vsock))

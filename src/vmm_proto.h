@@ -27,7 +27,7 @@
  */
 #include <stdint.h>
 
-#define VMM_PROTO_VERSION  3
+#define VMM_PROTO_VERSION  4
 #define VMM_LISTEN_FD	   3
 #define VMM_MSG_MAX	   65536 /* bytes of a packet, header included */
 #define VMM_MSG_FDS	   8
@@ -90,6 +90,10 @@ enum vmm_msg_type {
 			     given for it before */
 	VMM_VSOCK_ANSWER, /* struct vmm_vsock_answer; a connected stream socket, or none where error
 			     says why not */
+	VMM_NIC_CABLE = 55, /* struct vmm_nic_cable; as of NIC, kind NONE: no descriptor. What it is
+			   plugged into becomes another port; its link is down for a second, so
+			   that the guest notices. -EOPNOTSUPP with words: its driver counts on
+			   more than the other has; nothing has changed then */
 	/* The whole state of a guest (vmm/state.h), and its memory */
 	VMM_SNAPSHOT = 56, /* struct vmm_snapshot; two empty files: its state, and its vcpus'
 			      registers (struct vmm_vcpu_state of each), [a SEQPACKET socket: who
@@ -118,6 +122,7 @@ enum vmm_msg_type {
 	VMM_EV_CONSOLE,	   /* uint64_t: bytes printed so far in this VMM's life; coalesced */
 	VMM_EV_DISK,	   /* struct vmm_disk_event */
 	VMM_EV_NIC,	   /* struct vmm_nic_event: a card is gone; its descriptors are closed */
+	VMM_EV_NIC_NEWS,   /* struct vmm_nic_news */
 	VMM_EV_VSOCK,	   /* struct vmm_vsock_event: the guest connects to a port of the host */
 };
 
@@ -401,6 +406,7 @@ struct vmm_hold_done {
 enum vmm_nic_kind {
 	VMM_NIC_TAP, /* IFF_TAP | IFF_NO_PI | IFF_VNET_HDR; a descriptor for each pair of queues */
 	VMM_NIC_STREAM, /* a stream socket, each frame after its length (32 bits, big endian) */
+	VMM_NIC_NONE,	/* a cable that leads nowhere; of NIC_CABLE alone */
 };
 
 struct vmm_nic_limits {
@@ -414,7 +420,17 @@ struct vmm_nic {
 	uint16_t mtu;  /* 0: the guest is told none; else 68 … 65521 */
 	uint32_t kind; /* enum vmm_nic_kind */
 	uint32_t link; /* 1: the cable is in */
+	uint32_t vlan; /* whose tag frames bear on the other side; 0: none */
+	uint32_t reserved;
 	struct vmm_nic_limits limits;
+};
+
+struct vmm_nic_cable {
+	char name[VMM_NAME_MAX];
+	uint32_t kind;
+	uint32_t link; /* 1: the cable is in, after its second */
+	uint32_t vlan;
+	uint32_t reserved;
 };
 
 struct vmm_nic_set {
@@ -438,6 +454,26 @@ struct vmm_nic_detach {
 struct vmm_nic_event {
 	char name[VMM_NAME_MAX];
 	char text[128]; /* words, where nobody asked for it; else empty */
+};
+
+enum vmm_nic_what {
+	/* The guest says (by ARP, neighbour discovery) that it has this address. Told once in a
+	 * VMM's life, and again after each NIC_SET; the latest one last. */
+	VMM_NIC_ADDRESS = 1,
+	/* It went on from a state with another address for the card, which another machine has:
+	 * its cable is out. STRANGER, with words: until the guest is reset, or lets go of it by
+	 * itself, for it cannot be asked. ASKED: it was. RENEWED: it has let go of it, and has
+	 * the card with its own address now */
+	VMM_NIC_STRANGER,
+	VMM_NIC_ASKED,
+	VMM_NIC_RENEWED,
+};
+
+struct vmm_nic_news {
+	char name[VMM_NAME_MAX];
+	uint32_t what; /* enum vmm_nic_what */
+	uint32_t len;  /* ADDRESS: of it, 4 or 16 */
+	uint8_t addr[16];
 };
 
 #define VMM_VSOCK_CID_MIN   3u /* less are reserved (virtio 1.2 §5.10.4) */

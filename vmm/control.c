@@ -113,6 +113,8 @@ int control_start(struct control *c, struct err *err)
 		return ret;
 	}
 	c->sealed = true;
+	if (loaded)
+		control_nics_renew(c);
 	control_set_state(c, VMM_STATE_RUNNING, VMM_REASON_NONE, "");
 	vm_resume(&c->vm);
 	return 0;
@@ -341,7 +343,7 @@ void control_drop_connection(struct control *c)
 	close(c->conn_fd);
 	c->conn_fd = -1;
 	c->connection++;
-	c->n_disk_events = c->n_nic_events = 0;
+	c->n_disk_events = c->n_nic_events = c->n_nic_news = 0;
 	control_vsock_drop(c);
 	control_disk_drop_layers(c);
 	control_stage_drop(c);
@@ -421,7 +423,7 @@ static void on_ready(struct control *c, int fd, uint32_t events)
 static int timeout(const struct control *c)
 {
 	/* A reset waits for a machine that is not held. */
-	const int64_t moments[] = {c->flush_at, c->idle_until,
+	const int64_t moments[] = {c->flush_at, c->idle_until, c->links_at,
 				   c->state == VMM_STATE_RUNNING ? c->reset_at : 0};
 	int64_t first = 0, left;
 
@@ -438,11 +440,13 @@ static void do_what_is_due(struct control *c)
 {
 	int64_t now;
 
-	if (c->flush_at == 0 && c->idle_until == 0 && c->reset_at == 0)
+	if (c->flush_at == 0 && c->idle_until == 0 && c->reset_at == 0 && c->links_at == 0)
 		return;
 	now = control_now_ms();
 	if (c->flush_at != 0 && now >= c->flush_at)
 		control_flush(c);
+	if (c->links_at != 0 && now >= c->links_at)
+		control_nic_links(c);
 	if (c->reset_at != 0 && now >= c->reset_at && c->state == VMM_STATE_RUNNING) {
 		take_token(c);
 		reset_now(c);

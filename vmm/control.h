@@ -52,12 +52,15 @@ struct control {
 	unsigned n_disk_events;
 	struct vmm_nic_event nic_events[2 * VMM_NICS_MAX];
 	unsigned n_nic_events;
+	struct vmm_nic_news nic_news[2 * VMM_NICS_MAX]; /* but addresses */
+	unsigned n_nic_news;
 	struct vmm_vsock_event vsock_events[64];
 	unsigned n_vsock_events;
 
 	/* moments of CLOCK_MONOTONIC in ms; 0: none */
 	int64_t flush_at; /* the console's next */
 	int64_t last_flush;
+	int64_t links_at;    /* cables that were moved are in */
 	int64_t reset_at;    /* a reset that waits its turn */
 	int64_t idle_until;  /* ends if nobody has come until then */
 	double reset_tokens; /* see control.c */
@@ -122,6 +125,13 @@ void control_stage_drop(struct control *c);
 void control_disks_close(struct control *c);
 /* The same for network cards (control_nic.c). */
 void control_nics_close(struct control *c);
+/* Links are as they are to be, when those that were down for a moment have been that. */
+void control_nic_links(struct control *c);
+/*
+ * Before the first vcpu runs from a state: cards that the guest knows by another's address are
+ * taken from it, and given anew (control_nic_hotplug.c).
+ */
+void control_nics_renew(struct control *c);
 /* The same for vsock; and what the guest asks for of it goes to the daemon (control_vsock.c). */
 void control_vsock_close(struct control *c);
 void control_vsock_look(struct control *c);

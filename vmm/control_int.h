@@ -95,6 +95,8 @@ int control_nic_set(struct control *c, struct request *req, struct reply *reply,
 int control_nic_capture(struct control *c, struct request *req, struct reply *reply,
 			struct err *err);
 
+int control_nic_cable(struct control *c, struct request *req, struct reply *reply, struct err *err);
+
 /* Those of a machine that there is (control_nic_hotplug.c). Takes @nic when it returns 0. */
 int control_nic_attach(struct control *c, struct nic_config *nic, struct reply *reply,
 		       struct err *err);
@@ -103,6 +105,12 @@ int control_nic_detach(struct control *c, struct request *req, struct reply *rep
 /* As control_hotplug_look() and _reset(). */
 void control_nic_look(struct control *c);
 void control_nic_reset(struct control *c);
+/* An address of a guest's that the daemon has not heard of; false: none. */
+bool control_nic_news(struct control *c, struct vmm_nic_news *news);
+/* Now it has. */
+void control_nic_told(struct control *c, const struct vmm_nic_news *news);
+/* Of one that its guest knows by another's address, if it is one: that it is. */
+void control_nic_tell_stranger(struct control *c, const struct nic_config *nic);
 /* Where the card of that name is; -ENOENT. */
 int control_nic_place(const struct control *c, const char *name);
 /* Closes it, and frees it. NULL is fine. */

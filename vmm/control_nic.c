@@ -9,8 +9,13 @@
 #include "vmm/control_int.h"
 #include "vmm/virtio_net.h"
 
+#define VLAN_MAX     4094
+#define LINK_DOWN_MS 1000 /* a guest that looks at its cable now and then sees that it was out */
+
 _Static_assert(VMM_NIC_QUEUES_MAX == NET_QUEUES_MAX, "queues of a card");
-_Static_assert((int)VMM_NIC_TAP == NIC_TAP && (int)VMM_NIC_STREAM == NIC_STREAM, "kinds of ports");
+_Static_assert((int)VMM_NIC_TAP == NIC_TAP && (int)VMM_NIC_STREAM == NIC_STREAM &&
+		   (int)VMM_NIC_NONE == NIC_NONE,
+	       "kinds of ports");
 _Static_assert(VMM_NIC_QUEUES_MAX <= VMM_MSG_FDS, "they come in one packet");
 
 static struct nic_limits limits_of(const struct vmm_nic_limits *m)
@@ -24,12 +29,24 @@ static struct nic_limits limits_of(const struct vmm_nic_limits *m)
 	return limits;
 }
 
+static void close_cable(struct nic_cable *cable)
+{
+	while (cable->n_fds)
+		close(cable->fds[--cable->n_fds]);
+}
+
+static void take_cable(struct nic_cable *cable, uint32_t kind, uint32_t vlan, struct request *req)
+{
+	*cable = (struct nic_cable){.kind = (enum nic_kind)kind, .vlan = vlan};
+	for (size_t i = 0; i < req->n_fds; i++)
+		cable->fds[cable->n_fds++] = take_fd(&req->fds[i]);
+}
+
 void control_nic_free(struct nic_config *nic)
 {
 	if (!nic)
 		return;
-	for (unsigned i = 0; i < nic->n_fds; i++)
-		close(nic->fds[i]);
+	close_cable(&nic->cable);
 	free(nic);
 }
 
@@ -40,6 +57,8 @@ static int check(const struct control *c, const struct vmm_nic *m, const char *n
 		return err_set(err, -EEXIST, "there is a network card %s already", name);
 	if (m->kind > VMM_NIC_STREAM || (m->kind == VMM_NIC_STREAM && req->n_fds != 1))
 		return err_set(err, -EINVAL, "network card %s: no such kind of port", name);
+	if (m->vlan > VLAN_MAX)
+		return err_set(err, -ERANGE, "network card %s: a VLAN %u", name, m->vlan);
 	if (m->mtu && (m->mtu < NET_MTU_MIN || m->mtu > NET_MTU_MAX))
 		return err_set(err, -ERANGE, "network card %s: an MTU of %u", name, m->mtu);
 	if (net_mac_is_group(m->mac))
@@ -86,10 +105,8 @@ int control_nic_add(struct control *c, struct request *req, struct reply *reply,
 	memcpy(nic->mac, m.mac, sizeof(nic->mac));
 	nic->mtu = m.mtu;
 	nic->link = m.link;
-	nic->kind = (enum nic_kind)m.kind;
 	nic->limits = limits_of(&m.limits);
-	for (size_t i = 0; i < req->n_fds; i++)
-		nic->fds[nic->n_fds++] = take_fd(&req->fds[i]);
+	take_cable(&nic->cable, m.kind, m.vlan, req);
 	ret = c->state == VMM_STATE_NEW ? put(c, nic, err) : control_nic_attach(c, nic, reply, err);
 	if (ret < 0)
 		control_nic_free(nic);
@@ -128,7 +145,85 @@ int control_nic_set(struct control *c, struct request *req, struct reply *reply,
 	config->limits = limits_of(&m.limits);
 	virtio_net_set_link(dev, config->link);
 	virtio_net_set_limits(dev, &config->limits);
+	virtio_net_addresses_tell(dev);
+	control_nic_tell_stranger(c, config);
 	return 0;
+}
+
+/* --- the other end -------------------------------------------------------------------------------
+ */
+
+int control_nic_cable(struct control *c, struct request *req, struct reply *reply, struct err *err)
+{
+	struct nic_config *config;
+	struct vmm_nic_cable m;
+	struct nic_cable cable;
+	struct device *dev;
+	int ret;
+
+	(void)reply;
+	memcpy(&m, req->body, sizeof(m));
+	ret = find(c, m.name, &config, &dev, err);
+	if (ret < 0)
+		return ret;
+	if (m.kind > VMM_NIC_NONE || m.vlan > VLAN_MAX || (m.kind == VMM_NIC_NONE) != !req->n_fds)
+		return err_set(err, -EINVAL, "network card %s: no such port", config->name);
+	take_cable(&cable, m.kind, m.vlan, req);
+	ret = virtio_net_set_cable(dev, &cable, c->vm.life->devices_paused, err);
+	if (ret < 0) {
+		close_cable(&cable);
+		return ret;
+	}
+	close_cable(&config->cable);
+	config->cable = cable;
+	config->link = m.link;
+	virtio_net_addresses_forget(dev);
+	virtio_net_set_link(dev, false);
+	c->links_at = control_now_ms() + LINK_DOWN_MS;
+	return 0;
+}
+
+void control_nic_links(struct control *c)
+{
+	struct device *dev;
+
+	c->links_at = 0;
+	for (unsigned i = 0; c->has_vm && i < nitems(c->config.nics); i++) {
+		dev = c->config.nics[i] ? virtio_net_find(&c->vm, c->config.nics[i]->name) : NULL;
+		if (dev)
+			virtio_net_set_link(dev, c->config.nics[i]->link);
+	}
+}
+
+/* --- what guests say ---------------------------------------------------------------------------
+ */
+
+bool control_nic_news(struct control *c, struct vmm_nic_news *news)
+{
+	struct net_sender sender;
+
+	for (unsigned i = 0; c->has_vm && i < nitems(c->config.nics); i++) {
+		const struct nic_config *nic = c->config.nics[i];
+		struct device *dev = nic ? virtio_net_find(&c->vm, nic->name) : NULL;
+
+		if (!dev || !virtio_net_address_untold(dev, &sender))
+			continue;
+		*news = (struct vmm_nic_news){.what = VMM_NIC_ADDRESS, .len = sender.len};
+		memcpy(news->name, nic->name, sizeof(news->name));
+		memcpy(news->addr, sender.addr, sizeof(news->addr));
+		return true;
+	}
+	return false;
+}
+
+void control_nic_told(struct control *c, const struct vmm_nic_news *news)
+{
+	struct device *dev = virtio_net_find(&c->vm, news->name);
+	struct net_sender sender = {.len = news->len};
+
+	memcpy(sender.addr, news->addr, sizeof(sender.addr));
+	if (dev)
+		virtio_net_address_told(dev, &sender);
 }
 
 int control_nic_capture(struct control *c, struct request *req, struct reply *reply,

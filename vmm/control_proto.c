@@ -277,6 +277,8 @@ static const struct row {
      control_disk_snapshot},
     {VMM_NIC, "NIC", EXACT(struct vmm_nic), 1, VMM_NIC_QUEUES_MAX, IN(VMM_STATE_NEW) | LIVE,
      control_nic_add},
+    {VMM_NIC_CABLE, "NIC_CABLE", EXACT(struct vmm_nic_cable), 0, VMM_NIC_QUEUES_MAX, LIVE,
+     control_nic_cable},
     {VMM_NIC_DETACH, "NIC_DETACH", EXACT(struct vmm_nic_detach), 0, 0, LIVE, control_nic_detach},
     {VMM_NIC_SET, "NIC_SET", EXACT(struct vmm_nic_set), 0, 0, LIVE, control_nic_set},
     {VMM_NIC_CAPTURE, "NIC_CAPTURE", EXACT(struct vmm_nic_capture), 0, 1, LIVE,
@@ -427,6 +429,25 @@ static void wait_for_room(struct control *c, bool wait)
 		c->want_out = wait;
 }
 
+/* False: not all of it went. */
+static bool send_nic_news(struct control *c)
+{
+	struct vmm_nic_news news;
+
+	while (c->n_nic_news > 0 && c->conn_fd >= 0) {
+		if (!send_event(c, VMM_EV_NIC_NEWS, &c->nic_news[0], sizeof(news)))
+			return false;
+		c->n_nic_news--;
+		memmove(&c->nic_news[0], &c->nic_news[1], c->n_nic_news * sizeof(news));
+	}
+	while (c->conn_fd >= 0 && control_nic_news(c, &news)) {
+		if (!send_event(c, VMM_EV_NIC_NEWS, &news, sizeof(news)))
+			return false;
+		control_nic_told(c, &news);
+	}
+	return true;
+}
+
 void control_proto_send_events(struct control *c)
 {
 	struct vmm_status status;
@@ -457,6 +478,7 @@ void control_proto_send_events(struct control *c)
 		memmove(&c->nic_events[0], &c->nic_events[1],
 			c->n_nic_events * sizeof(c->nic_events[0]));
 	}
+	full = full || !send_nic_news(c);
 	while (c->n_vsock_events > 0 && !full && c->conn_fd >= 0) {
 		full =
 		    !send_event(c, VMM_EV_VSOCK, &c->vsock_events[0], sizeof(c->vsock_events[0]));

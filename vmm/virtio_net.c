@@ -7,7 +7,6 @@
  * by edges: what came while its lane stood still is seen when that looks again.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/timerfd.h>
@@ -125,10 +124,29 @@ void virtio_net_set_link(struct device *dev, bool up)
 	struct nic *nic = (struct nic *)dev;
 
 	LOCK_SCOPE(&nic->virtio.lock);
+	up = up && !nic->stranger;
 	if (up == !!(nic->config.status & VIRTIO_NET_S_LINK_UP))
 		return;
 	__atomic_store_n(&nic->link, up, __ATOMIC_RELAXED);
 	nic->config.status ^= VIRTIO_NET_S_LINK_UP;
+	config_changed(nic);
+}
+
+bool virtio_net_is_stranger(struct device *dev)
+{
+	struct nic *nic = (struct nic *)dev;
+
+	LOCK_SCOPE(&nic->virtio.lock);
+	return nic->stranger;
+}
+
+void virtio_net_cut(struct device *dev)
+{
+	struct nic *nic = (struct nic *)dev;
+
+	LOCK_SCOPE(&nic->virtio.lock);
+	__atomic_store_n(&nic->link, false, __ATOMIC_RELAXED);
+	nic->config.status &= (uint16_t)~VIRTIO_NET_S_LINK_UP;
 	config_changed(nic);
 }
 
@@ -198,26 +216,6 @@ static void describe(struct nic *nic)
 	nic->virtio.config_len = offsetof(struct virtio_net_config, speed);
 	nic->link = boot->link;
 	net_filter_reset(&nic->filter, boot->mac);
-}
-
-static int open_port(struct nic *nic, struct err *err)
-{
-	const struct nic_config *boot = nic->boot;
-	int fds[NET_QUEUES_MAX];
-
-	if (!boot->n_fds || boot->n_fds > NET_QUEUES_MAX ||
-	    (boot->kind == NIC_STREAM && boot->n_fds != 1))
-		return err_set(err, -EINVAL, "a port of %u queues cannot be", boot->n_fds);
-	for (unsigned i = 0; i < boot->n_fds; i++) {
-		fds[i] = fcntl(boot->fds[i], F_DUPFD_CLOEXEC, 0);
-		if (fds[i] >= 0)
-			continue;
-		while (i--)
-			close(fds[i]);
-		return err_set(err, -errno, "no descriptor");
-	}
-	return boot->kind == NIC_TAP ? net_port_tap_open(&nic->port, fds, boot->n_fds, err)
-				     : net_port_stream_open(&nic->port, fds[0], err);
 }
 
 static const char *const counters[NIC_DIRECTIONS][NIC_STATS] = {
@@ -320,6 +318,7 @@ static void nic_free(struct nic *nic)
 	for (unsigned i = 0; i < NIC_DIRECTIONS; i++)
 		pthread_mutex_destroy(&nic->pace[i].lock);
 	pthread_mutex_destroy(&nic->capture.lock);
+	pthread_mutex_destroy(&nic->addresses.lock);
 	pthread_mutex_destroy(&nic->filter_lock);
 	free(nic);
 }
@@ -345,6 +344,7 @@ static struct nic *nic_new(struct vm *vm, const struct nic_config *config)
 	nic->capture.fd = -1;
 	pthread_mutex_init(&nic->filter_lock, NULL);
 	pthread_mutex_init(&nic->capture.lock, NULL);
+	nic_addresses_init(&nic->addresses);
 	for (unsigned i = 0; i < NIC_DIRECTIONS; i++) {
 		pthread_mutex_init(&nic->pace[i].lock, NULL);
 		nic_pace_set(&nic->pace[i], &config->limits.frames[i], &config->limits.bytes[i]);
@@ -355,7 +355,7 @@ static struct nic *nic_new(struct vm *vm, const struct nic_config *config)
 static int make(struct nic *nic, struct err *err)
 {
 	char prefix[STATS_PREFIX];
-	int r = open_port(nic, err);
+	int r = nic_port_open(&nic->boot->cable, NULL, &nic->port, err);
 
 	if (r < 0)
 		return r;

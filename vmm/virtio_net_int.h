@@ -11,6 +11,7 @@
 #include <linux/virtio_net.h>
 
 #include "net/bucket.h"
+#include "net/sender.h"
 #include "vmm/virtio.h"
 #include "vmm/virtio_net.h"
 
@@ -65,6 +66,23 @@ struct nic_capture {
 	uint64_t left; /* bytes that may yet be written */
 };
 
+/* Said to be the guest's. */
+struct nic_address {
+	struct net_sender sender;
+	uint64_t heard_ns; /* last */
+	bool latest;	   /* of its family, as the daemon is to have it */
+	bool told;
+};
+
+#define NIC_ADDRESSES_MAX 16
+
+struct nic_addresses {
+	pthread_mutex_t lock;
+	struct nic_address list[NIC_ADDRESSES_MAX];
+	unsigned n;
+	struct net_bucket pace; /* of what is told */
+};
+
 enum { NIC_FRAMES, NIC_BYTES, NIC_DROPPED, NIC_STATS };
 
 struct nic {
@@ -77,13 +95,15 @@ struct nic {
 	struct nic_rx rx[NET_QUEUES_MAX];
 	struct nic_tx tx[NET_QUEUES_MAX];
 	struct iovec ctrl_iov[NIC_CHAIN_MAX];
-	bool link; /* atomic */
+	bool link;     /* atomic */
+	bool stranger; /* the guest knows it by the address of the card whose state this was */
 	unsigned
 	    offloads; /* NET_…: what the driver takes off the port's hands; the control lane's */
 	pthread_mutex_t filter_lock;
 	struct net_filter filter;
 	struct nic_pace pace[NIC_DIRECTIONS];
 	struct nic_capture capture;
+	struct nic_addresses addresses;
 	uint64_t *stats[NIC_DIRECTIONS][NIC_STATS];
 };
 
@@ -107,6 +127,18 @@ int nic_set_offloads(struct nic *nic, unsigned offloads);
 
 struct state;
 void nic_state(struct device *device, struct state *state);
+
+/* --- virtio_net_cable.c --------------------------------------------------------------------- */
+
+/* @like: what a cable that leads nowhere is to be like; NULL: such a one cannot be. */
+int nic_port_open(const struct nic_cable *cable, const struct net_port *like,
+		  struct net_port **port, struct err *err);
+
+/* --- virtio_net_address.c ------------------------------------------------------------------- */
+
+/* What the guest sent, with its header, at least one piece: any lane. */
+void nic_listen(struct nic *nic, const struct iovec *iov, unsigned n);
+void nic_addresses_init(struct nic_addresses *addresses);
 
 /* --- virtio_net_capture.c ------------------------------------------------------------------- */
 

@@ -93,7 +93,7 @@ static bool fetch(struct nic_rx *rx)
 		len = net_port_receive(nic->port, rx->queue->index / 2, rx->frame, NET_BUFFER_MAX);
 		if (len < 0)
 			return false;
-		if (wanted(nic, rx->frame + NET_HEADER, (size_t)len - NET_HEADER)) {
+		if (len && wanted(nic, rx->frame + NET_HEADER, (size_t)len - NET_HEADER)) {
 			rx->len = (size_t)len;
 			rx->done = 0;
 			return true;
@@ -213,6 +213,7 @@ static bool send_chain(struct nic_tx *tx, struct virtqueue_chain *chain)
 		drop(nic, NIC_FROM_GUEST);
 	} else {
 		nic_capture_frame(nic, chain->out, chain->n_out, NET_HEADER, NIC_FROM_GUEST);
+		nic_listen(nic, chain->out, chain->n_out);
 		count(nic, NIC_FROM_GUEST, bytes - NET_HEADER);
 	}
 	virtqueue_push(&tx->queue->ring, chain->head, 0);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: ISC
 /*
  * What a network card's driver has set through its control queue, saved and loaded. A frame that
- * was waiting for buffers is lost, as frames may be. The link is as the new daemon says.
+ * was waiting for buffers is lost, as frames may be. The link is as the new daemon says. The
+ * address is what the driver knows: that of a clone's card is another one by then.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "util/cleanup.h"
 #include "vmm/state.h"
@@ -53,6 +55,7 @@ void nic_state(struct device *device, struct state *st)
 	virtio_state(device, st);
 	if (!state_loading(st) || !state_ok(st))
 		return;
+	nic->stranger = memcmp(nic->config.mac, nic->boot->mac, NET_MAC) != 0;
 	/* After what activation has set. */
 	if (active < 1 || active > nic->n_pairs || net_port_set_active(nic->port, active) < 0)
 		state_fail(st, -EINVAL, "%u pairs of queues", active);

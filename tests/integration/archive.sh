@@ -3,7 +3,7 @@
 # and, through a pipe over ssh, to one of another daemon; there the guest goes on counting from
 # the instant of the snapshot, with the disk as of then. What is no whole archive makes nothing.
 # time: 300
-# also: asan
+# also: asan tsan
 . "${0%/*}/../lib.sh"
 
 need_kvm

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Layers of deleted snapshots are merged while the guest writes, and into the user's own file when
 # it has ended; a daemon that is killed meanwhile loses nothing.
+# also: asan tsan
 . "${0%/*}/../lib.sh"
 
 need_kvm

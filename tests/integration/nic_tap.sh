@@ -22,7 +22,7 @@ begun() { [ -s "$T/frames.pcapng" ]; }
 wait_for begun
 for size in 56 18 1000 1472; do
 	ping -q -c 3 -i 0.2 -W 10 -s $size 10.99.0.2 >"$T/ping" || fail "ping of $size bytes: $(cat "$T/ping")"
-	printed "^echo $size" || fail "the guest saw no ping of $size bytes"
+	wait_for printed "^echo $size"
 done
 # a frame is written when it has been sent
 captured() { [ "$(tcpdump -nr "$T/frames.pcapng" icmp 2>/dev/null | grep -c 'echo reply')" = 12 ]; }

@@ -1,6 +1,7 @@
 #!/bin/bash
 # While a snapshot's memory is written the machine is free: it is paused, snapshot again, killed; a
 # job that is cancelled leaves nothing, and a machine with a snapshot on its way is not undefined.
+# also: asan tsan
 . "${0%/*}/../lib.sh"
 
 need_kvm

@@ -100,9 +100,14 @@ his
 undefine copy
 
 note "gone back to"
-lines=$(wc -l <"$M/m/console")
+goes_on m
+lines=$(wc -l <"$M/m/console") was=$(last_of m)
 put "$S/b/ctl" restore
-again() { tail -n +"$lines" "$M/m/console" | grep -qE "^entry $((at + 5))$"; }
+# its count falls back, to where the snapshot was taken
+again() {
+	tail -n +$((lines + 1)) "$M/m/console" | awk -v from="$at" -v last="$was" \
+		'/^entry [0-9]+$/ { if ($2 < last && $2 > from) { found = 1; exit } if ($2 > last) last = $2 } END { exit !found }'
+}
 wait_for again
 goes_on m
 do_ctl m kill

@@ -1,6 +1,7 @@
 #!/bin/bash
 # What is refused, in words: bad names, going back to what the machine is no longer, deleting what
 # is in use; and what there is no room for leaves the guest running and nothing behind.
+# also: asan tsan
 . "${0%/*}/../lib.sh"
 
 need_kvm

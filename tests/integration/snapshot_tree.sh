@@ -2,7 +2,7 @@
 # Snapshots as the tree has them: names, modes, owners, times, what is in `ctl` and README; a mkdir
 # that is interrupted leaves nothing; nobody else waits for one that is under way; a machine's
 # archive file is empty, and what is no archive is refused and changes nothing.
-# also: asan
+# also: asan tsan
 . "${0%/*}/../lib.sh"
 
 need_kvm

@@ -30,6 +30,15 @@ refuses EINVAL write "$M/a/vsock/listen" '1=/x 1=/y'
 put "$M/a/vsock/listen" "  01234=$T/host/a.sock   77=$T/host/none.sock"
 is "$(cat "$M/a/vsock/listen")" "1234=$T/host/a.sock 77=$T/host/none.sock"
 
+for name in 22 4913; do
+	refuses EPERM symlink /dev/null "$M/a/vsock/$name"
+	! : 2>/dev/null >"$M/a/vsock/$name" || fail "a file in the place of a port"
+done
+cp "$M/a/vsock/listen" "$T/listen"
+sed -i 's/77=/78=/' "$M/a/vsock/listen"
+like "$(cat "$M/a/vsock/listen")" ' 78='
+cat "$T/listen" >"$M/a/vsock/listen"
+
 # --- to the guest ---------------------------------------------------------------------------
 "$io" echo "$T/host/a.sock" &
 echo_pid=$!

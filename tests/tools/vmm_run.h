@@ -2,6 +2,7 @@
 #ifndef FV_TEST_VMM_RUN_H
 #define FV_TEST_VMM_RUN_H
 /* Of vmm_run: what it knows of its VMM, and packets to and from it. Included once. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -120,6 +121,17 @@ static void show_disk_event(struct run *r, const void *body)
 		r->disk_news[len] = '\0';
 }
 
+static void show_nic_news(const void *body)
+{
+	struct vmm_nic_news news;
+	char text[INET6_ADDRSTRLEN] = "";
+
+	memcpy(&news, body, sizeof(news));
+	if (news.what == VMM_NIC_ADDRESS)
+		inet_ntop(news.len == 4 ? AF_INET : AF_INET6, news.addr, text, sizeof(text));
+	fprintf(stderr, "nic %s news %u %s\n", news.name, news.what, text);
+}
+
 static void on_event(struct run *r, const struct vmm_msg_hdr *hdr, const void *body)
 {
 	static const char *const states[] = {"new", "running", "paused", "ended"};
@@ -131,6 +143,10 @@ static void on_event(struct run *r, const struct vmm_msg_hdr *hdr, const void *b
 	}
 	if (hdr->type == VMM_EV_DISK && hdr->len == sizeof(struct vmm_disk_event)) {
 		show_disk_event(r, body);
+		return;
+	}
+	if (hdr->type == VMM_EV_NIC_NEWS && hdr->len == sizeof(struct vmm_nic_news)) {
+		show_nic_news(body);
 		return;
 	}
 	if (hdr->type != VMM_EV_STATE || hdr->len != sizeof(r->status))

@@ -87,6 +87,8 @@ FAKE_NO_NETWORK(int, machine_nic_key_store, struct machine *m, const char *nic,
 		const struct config_key *key, const char *text, const struct caller *caller,
 		struct err *err)
 FAKE_SHOWS_NOTHING(machine_nic_address_show, struct machine *m, const char *nic, struct strbuf *sb)
+FAKE_SHOWS_NOTHING(machine_nic_addresses_show, struct machine *m, const char *nic,
+		   struct strbuf *sb)
 FAKE_NO_NETWORK(int, machine_nic_state_show, struct machine *m, const char *nic, struct strbuf *sb)
 FAKE_NO_NETWORK(int, machine_nic_command_run, struct machine *m, const char *nic, const char *line,
 		const struct caller *caller, struct err *err)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: ISC
 /*
  * A daemon that is killed at each of its system calls in turn while it takes, renames, goes back to
- * and deletes snapshots, and makes a machine saved: what was acknowledged is there, what was not is
- * there whole or not at all, and nothing is left over.
+ * and deletes snapshots, makes a machine saved, and one from an archive: what was acknowledged is
+ * there, what was not is there whole or not at all, and nothing is left over.
  */
 #include <signal.h>
 #include <sys/mman.h>
@@ -19,11 +19,13 @@ enum {
 	ACK_SAVED = 8,
 	ACK_DISCARDED = 16,
 	ACK_REMOVED = 32,
+	ACK_DEFINED = 64,
 };
 
-static bool make_saved(struct fixture *f, struct machine *m)
+/* @config NULL: the machine keeps its own, and has the disks of `kept`. */
+static bool make_saved(struct fixture *f, struct machine *m, const struct saved_config *config)
 {
-	struct snapshot *kept = need(m, "kept");
+	_cleanup_snapshot_ struct snapshot *kept = config ? NULL : need(m, "kept");
 	_cleanup_close_ int state = -1;
 	struct memory_map map = {.bytes = 64u << 20, .n_files = 1};
 	_cleanup_close_ int memory = -1;
@@ -37,10 +39,29 @@ static bool make_saved(struct fixture *f, struct machine *m)
 	state = open(path, O_RDONLY);
 	r = ftruncate(memory, 64 << 20) < 0
 		? -errno
-		: saved_make(m, state, &map, &kept->layers, "test", NULL);
+		: saved_make(m, state, &map, kept ? &kept->layers : NULL, config, "test", NULL);
 	layer_put(f->model, LAYER_MEMORY, map.files[0]);
-	snapshot_put(kept);
 	return r == 0;
+}
+
+#define CPUS_THEN 3
+
+static int store(void *arg, struct err *err)
+{
+	static const char text[] = "cpus = 3;\n";
+
+	return machine_config_store(arg, text, sizeof(text) - 1, &root_caller, err);
+}
+
+/* As an archive does it. */
+static bool make_defined(struct fixture *f)
+{
+	_cleanup_machine_ struct machine *m = model_machine_get(f->model, "archived");
+	_cleanup_strbuf_ struct strbuf text = STRBUF_INIT;
+	const struct saved_config config = {&text, store, m};
+
+	strbuf_puts(&text, "cpus = 3;\n");
+	return make_saved(f, m, &config);
 }
 
 static _Noreturn void work(struct fixture *f, int *acked)
@@ -59,13 +80,15 @@ static _Noreturn void work(struct fixture *f, int *acked)
 		*acked |= ACK_RENAMED;
 	if (snapshot_command_run(s, "restore", &root_caller, NULL) == 0)
 		*acked |= ACK_RESTORED;
-	if (make_saved(f, m))
+	if (make_saved(f, m, NULL))
 		*acked |= ACK_SAVED;
 	if (machine_command_run(m, "discard", &root_caller, NULL) == 0)
 		*acked |= ACK_DISCARDED;
 	s = machine_snapshot_get(m, "new");
 	if (s && machine_snapshot_remove(m, s, &root_caller, NULL) == 0)
 		*acked |= ACK_REMOVED;
+	if (make_defined(f))
+		*acked |= ACK_DEFINED;
 	_exit(0);
 }
 
@@ -162,6 +185,25 @@ static void check(struct fixture *f, int acked, int n)
 	machine_put(m);
 }
 
+/* It is as it was, or saved with its definition. */
+static void check_defined(struct fixture *f, int acked, int n)
+{
+	_cleanup_machine_ struct machine *m = model_machine_get(f->model, "archived");
+	_cleanup_definition_ struct definition *def = NULL;
+	bool saved;
+
+	assert_non_null(m);
+	def = machine_definition(m);
+	saved = machine_state(m) == MACHINE_SAVED;
+	if (acked & ACK_DEFINED && !saved)
+		fail_msg("after %d calls: not saved", n);
+	if (def->values.cpus != (saved ? CPUS_THEN : 1))
+		fail_msg("after %d calls: it has %llu cpus and is %ssaved", n,
+			 (unsigned long long)def->values.cpus, saved ? "" : "not ");
+	if (exists(f, "state/machines/archived/saved-config"))
+		fail_msg("after %d calls: a definition is left over", n);
+}
+
 /* No file that nothing refers to. */
 static void check_layers(struct fixture *f, int n)
 {
@@ -191,6 +233,7 @@ static void prepare(struct fixture *f)
 	struct machine *m;
 
 	open_model(f);
+	machine_put(need_machine(f, "archived"));
 	m = need_machine(f, "m");
 	make_disk(f, m, "root", 'a');
 	snapshot_put(take(m, "keep"));
@@ -240,12 +283,13 @@ static void killed_at_each_call(void **state)
 		ended = kill_after(pid, n);
 		open_model(f);
 		check(f, *acked, n);
+		check_defined(f, *acked, n);
 		check_layers(f, n);
 		close_model(f);
 		remove_tree(AT_FDCWD, f->state);
 		remove_tree(AT_FDCWD, f->run);
 	}
-	assert_int_equal(*acked, 63);
+	assert_int_equal(*acked, 127);
 	munmap(acked, 4096);
 	open_model(f);
 }

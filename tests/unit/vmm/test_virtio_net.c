@@ -42,9 +42,7 @@ static int setup(void **state)
 					.mac = {2, 0, 0, 0, 0, 1},
 					.mtu = 1400,
 					.link = true,
-					.kind = NIC_STREAM,
-					.fds = {fds[0]},
-					.n_fds = 1};
+					.cable = {.kind = NIC_STREAM, .fds = {fds[0]}, .n_fds = 1}};
 	assert_int_equal(virtio_net_attach(&w->f->vm, &w->config, SLOT, &err), 0);
 	driver_open(&w->d, w->f, SLOT);
 	*state = w;
@@ -56,7 +54,7 @@ static int teardown(void **state)
 	struct world *w = *state;
 
 	fake_vm_free(w->f);
-	close(w->config.fds[0]);
+	close(w->config.cable.fds[0]);
 	close(w->peer);
 	free(w);
 	return 0;

@@ -139,7 +139,9 @@ static int make_macvtap(struct network *network, const struct network_values *va
 	pthread_mutex_unlock(&network->lock);
 	for (unsigned i = 0; r == -EEXIST && i < NETWORK_TRY_MAX; i++) {
 		snprintf(plug->tap, sizeof(plug->tap), "fvt%08x", tap_hash(port->m, port->nic) + i);
-		r = host_link_make(&new, err);
+		/* its name is free where it has vanished, but it is yet to be pulled out by that */
+		if (strcmp(plug->tap, plug->replaces) != 0)
+			r = host_link_make(&new, err);
 	}
 	if (r == -EOPNOTSUPP || r == -ENODEV)
 		err_set(

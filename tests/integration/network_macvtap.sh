@@ -101,5 +101,16 @@ failed() { [ "$(cat "$N/out/state")" = failed ]; }
 wait_for failed
 says 'up0.*vanished' "$N/out/error"
 is "$(state_of a)" running
+
+note "it comes back: so do the cards, in the machines that run"
+ip link add up0 type veth peer name up1
+ip link set up0 up
+ip addr add 10.66.0.1/24 dev up1
+ip link set up1 up
+wait_for macvtaps_are 2
+is "$(cat "$N/out/state")" running
+again() { [ "$(lines a '^link 0')" -gt 0 ] && [ "$(lines a '^link 1')" -gt 1 ]; }
+wait_for again
+ping -q -c 2 -i 0.2 -W 20 10.66.0.5 >"$T/ping" || fail "no ping: $(cat "$T/ping")"
 undefine a b c
 rmdir "$N/out"

@@ -49,11 +49,11 @@ put "$M/web/console" 'nc -l -p 5000 >/tmp/data; md5sum </tmp/data; nc -l -p 5001
 send() { cat "$T/data" >"/dev/tcp/$address/5000"; }
 wait_for -t 120 send
 sum=$(md5sum <"$T/data")
-wait_for -t 120 console_has web "^${sum%% *}"
+wait_for -t 120 console_has web "${sum%% *}"
 receive() { cat <"/dev/tcp/$address/5001" >"$T/back" && [ -s "$T/back" ]; }
 wait_for -t 120 receive
 cmp "$T/data" "$T/back" || fail "what came back is not what was sent"
-wait_console web '^sent'
+wait_console web "^(/ # )?sent"
 
 note "the cable is out, and in again"
 cards 'lan = { network = "lan"; mac = "52:54:00:00:77:01"; link = false; };'

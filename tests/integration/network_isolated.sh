@@ -1,6 +1,6 @@
 #!/bin/bash
-# Who reaches whom: two networks `nat`, one `isolated`, one of these without the host;
-# a Linux whose cable is moved from each to the next. Packets that must not arrive do not; the same packets by an allowed way do.
+# Who reaches whom: two networks `nat`, one `isolated`, one of these without the host; a Linux whose cable is
+# moved from each to the next. Packets that must not arrive do not; the same ones by an allowed way do.
 # time: 300
 . "${0%/*}/../lib.sh"
 . "$ROOT/tests/lib_net.sh"

@@ -136,10 +136,8 @@ note "programs that are missing"
 stop_daemon
 mkdir "$T/bin"
 for c in dnsmasq nft; do
-	rm -f "$T"/bin/*
-	for f in /usr/sbin/* /usr/bin/* /sbin/* /bin/*; do
-		[ "${f##*/}" = $c ] || ln -sf "$f" "$T/bin/"
-	done
+	ln -sf /usr/sbin/* /usr/bin/* /sbin/* /bin/* "$T/bin"
+	rm "$T/bin/$c"
 	PATH=$T/bin start_daemon
 	refuses ENOENT write "$N/wan/ctl" start
 	says "no program $c|$c.*(not|No such)" "$N/wan/error"

@@ -53,6 +53,19 @@ is "$(seen v4)" "" "who asked the outside"
 guest_pings web 10.200.0.2 -I "$web"
 is "$(seen v4)" "$web " "who asked the outside"
 
+note "a firewall as Docker makes it, and the two rules that error names for it"
+if command -v iptables-nft >/dev/null; then
+	iptables-nft -N DOCKER-USER
+	iptables-nft -P FORWARD DROP
+	iptables-nft -A FORWARD -j DOCKER-USER
+	! outside ping -q -c 1 -W 1 "$web" >"$T/ping" || fail "that firewall lets all pass"
+	iptables-nft -I DOCKER-USER -i "$(cat "$N/lab/bridge")" -j ACCEPT
+	iptables-nft -I DOCKER-USER -o "$(cat "$N/lab/bridge")" -j ACCEPT
+	outside ping -q -c 1 -W 20 "$web" >"$T/ping" || fail "the outside does not reach the guest"
+	guest_pings web 10.200.0.2
+	nft delete table ip filter
+fi
+
 note "the last one stops: the host forwards no more than before"
 do_ctl web kill
 put "$N/lab/ctl" stop

@@ -56,16 +56,21 @@ static void put_mac(struct strbuf *sb, const uint8_t mac[6])
 /* --- ways in and out ----------------------------------------------------------------------------
  */
 
-/* What comes from a network bears its addresses. */
+/*
+ * What leaves a network bears its addresses. What stays in its bridge is none of this: with
+ * br_netfilter it passes here as well.
+ */
 static void put_sources(const struct nft_network *net, struct strbuf *sb)
 {
 	if (net->v4.prefix) {
-		strbuf_printf(sb, "  iifname \"%s\" ip saddr != ", net->bridge);
+		strbuf_printf(sb, "  iifname \"%s\" oifname != \"%s\" ip saddr != ", net->bridge,
+			      net->bridge);
 		put_subnet(sb, AF_INET, &net->v4);
 		strbuf_puts(sb, " drop\n");
 	}
 	if (net->v6.prefix) {
-		strbuf_printf(sb, "  iifname \"%s\" ip6 saddr != { fe80::/10, ", net->bridge);
+		strbuf_printf(sb, "  iifname \"%s\" oifname != \"%s\" ip6 saddr != { fe80::/10, ",
+			      net->bridge, net->bridge);
 		put_subnet(sb, AF_INET6, &net->v6);
 		strbuf_puts(sb, " } drop\n");
 	}

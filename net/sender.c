@@ -66,7 +66,7 @@ bool net_sender_find(const uint8_t *frame, size_t len, const uint8_t mac[6],
 	bool found = false;
 
 	memset(sender, 0, sizeof(*sender));
-	if (len < ETH || !net_sender_may(frame) || memcmp(frame + 6, mac, 6) != 0)
+	if (len < ETH || !net_sender_may(frame, len) || memcmp(frame + 6, mac, 6) != 0)
 		return false;
 	if (frame[12] == 0x08)
 		found = len >= ETH + ARP_LEN && arp_find(frame + ETH, mac, sender);

@@ -17,10 +17,15 @@ struct net_sender {
 	uint8_t addr[16]; /* network order; what is behind ->len is zero */
 };
 
-/* Could it be one? @frame: 14 bytes at least. Cheap, for each frame. */
-static inline bool net_sender_may(const uint8_t *frame)
+/*
+ * Could a frame with these @len first bytes say so? Cheap, for each frame: ARP, or IPv6 with
+ * ICMPv6 in it, or too little to tell.
+ */
+static inline bool net_sender_may(const uint8_t *frame, size_t len)
 {
-	return (frame[12] == 0x08 && frame[13] == 0x06) || (frame[12] == 0x86 && frame[13] == 0xdd);
+	if (len < 14 || (frame[12] == 0x08 && frame[13] == 0x06))
+		return true;
+	return frame[12] == 0x86 && frame[13] == 0xdd && (len <= 20 || frame[20] == 58);
 }
 
 /*

@@ -168,22 +168,13 @@ struct left {
 	size_t n;
 };
 
-static bool is_port(struct network *network, const char *tap)
-{
-	LOCK_SCOPE(&network->lock);
-	for (size_t i = 0; i < network->n_ports; i++)
-		if (strcmp(network->ports[i].tap, tap) == 0)
-			return true;
-	return false;
-}
-
 /* A bridge of a network, or a macvtap of one of its machines. */
 static bool in_use(struct networks *networks, const struct host_link *link)
 {
 	LOCK_SCOPE(&networks->lock);
 	for (size_t i = 0; i < networks->n; i++)
 		if (networks->list[i]->bridge_index == link->index ||
-		    is_port(networks->list[i], link->name))
+		    port_exists(networks->list[i], link->name))
 			return true;
 	return false;
 }

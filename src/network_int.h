@@ -316,6 +316,8 @@ void networks_watch_wake(struct networks *networks);
  */
 int port_must_be_new(struct network *network, struct machine *m, const char *nic,
 		     const uint8_t mac[6], const char *replaces, struct err *err);
+/* Whether one has that tap. */
+bool port_exists(struct network *network, const char *tap);
 /*
  * Out of the list, into @port with its reference: that of @m's @nic with the tap @tap (NULL: any),
  * or, without @m, of that tap or process. False: there is none.

@@ -101,14 +101,23 @@ static void tell_address(struct machine *m, const char *nic)
 	machine_touch(m, ASPECT_NIC_ADDRESS, nic);
 }
 
-/* A tap goes by itself. */
+bool port_exists(struct network *network, const char *tap)
+{
+	LOCK_SCOPE(&network->lock);
+	for (size_t i = 0; i < network->n_ports; i++)
+		if (strcmp(network->ports[i].tap, tap) == 0)
+			return true;
+	return false;
+}
+
+/* A tap goes by itself. One that another port shares stays. */
 static void remove_macvtap(struct network *network, const char *name)
 {
 	struct err err = ERR_INIT;
 	struct host_link link;
 
-	if (!*name || host_link_find(name, 0, &link) < 0 || strcmp(link.kind, "macvtap") != 0 ||
-	    !networks_made(network->model->networks, &link))
+	if (!*name || port_exists(network, name) || host_link_find(name, 0, &link) < 0 ||
+	    strcmp(link.kind, "macvtap") != 0 || !networks_made(network->model->networks, &link))
 		return;
 	if (host_link_remove(link.index, &err) < 0)
 		log_warn("network %s: %s", network->name, err.text);

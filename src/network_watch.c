@@ -80,22 +80,37 @@ static void check_bridge(struct network *network)
 }
 
 /* A bridge of the host's that vanished is there again: so are its ports. */
-static void take_back(struct network *network)
+static bool take_back(struct network *network)
 {
 	_cleanup_values_ struct network_values *values = network_values(network);
 	struct err err = ERR_INIT;
 	struct host_link link;
 
 	if (!values || values->mode != MODE_BRIDGE || !*network->bridge ||
-	    host_link_find(values->interface, 0, &link) < 0 ||
-	    (link.index == network->bridge_index))
-		return;
+	    host_link_find(values->interface, 0, &link) < 0 || link.index == network->bridge_index)
+		return false;
 	if (network_start(network, &network->model->stopping, &err) < 0) {
 		log_warn("network %s: %s", network->name, err.text);
-		return;
+		return false;
 	}
 	network_event(network, "network-interface-back", NULL, NULL);
 	log_info("network %s: %s is there again", network->name, link.name);
+	return network->direct;
+}
+
+/* Macvtaps went with it: cards are plugged in anew. Not under work. */
+static void replug(struct network *network)
+{
+	char name[NETWORK_NAME_MAX + 1];
+	uint64_t cursor = 0;
+	struct machine *next;
+
+	network_name(network, name);
+	while ((next = model_machine_next(network->model, &cursor))) {
+		_cleanup_machine_ struct machine *m = next;
+
+		machine_nics_replug(m, name);
+	}
 }
 
 /* What it wrote is not to fill the host's memory. */
@@ -140,7 +155,7 @@ static bool check_dnsmasq(struct network *network)
 
 static bool look_at(struct network *network)
 {
-	bool well = true;
+	bool well = true, lost = false;
 
 	if (pthread_mutex_trylock(&network->work) != 0)
 		return false;
@@ -153,9 +168,11 @@ static bool look_at(struct network *network)
 		leases_read(network);
 	} else if (network_state(network) == NETWORK_FAILED) {
 		drop_gone(network);
-		take_back(network);
+		lost = take_back(network);
 	}
 	pthread_mutex_unlock(&network->work);
+	if (lost)
+		replug(network);
 	return well;
 }
 

@@ -60,6 +60,12 @@ int nic_plug(struct machine *m, const struct nic *nic, struct nic_plug *plug, st
 /* Takes the network's end away: rules, lease's name. The tap goes with its descriptors. */
 void nic_unplug(struct machine *m, struct nic_plug *plug);
 
+/*
+ * Not under a lock: the cards of the machine whose taps went with an interface of the host that
+ * was @network's are plugged in anew, while it runs. Logs what cannot be.
+ */
+void machine_nics_replug(struct machine *m, const char *network);
+
 /* --- machine.h's like of disks ------------------------------------------------------------------
  */
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "disk.h"
+#include "net/host_link.h"
 #include "nic_int.h"
 #include "util/cleanup.h"
 #include "util/log.h"
@@ -397,6 +398,53 @@ void nics_recover(struct vmm *vmm)
 			r = vmm_nic_tell_settings(vmm, nic, VMM_QUERY_MS, &err);
 		if (r == -ENOENT)
 			vmm_nic_gone(vmm, names[i], NULL);
+	}
+}
+
+/* --- an interface that came back ----------------------------------------------------------------
+ */
+
+/* One whose tap is gone; false: there is none. */
+static bool find_lost(struct vmm *vmm, const char *network, char name[DISK_NAME_MAX + 1])
+{
+	struct vmm_has_nic *lost = NULL;
+	struct host_link link;
+
+	LOCK_SCOPE(&vmm->m->lock);
+	for (struct vmm_has_nic *has = vmm->nics; has && !lost; has = has->next)
+		if (has->plug.tap[0] && strcmp(has->plug.network, network) == 0 &&
+		    host_link_find(has->plug.tap, 0, &link) == -ENODEV)
+			lost = has;
+	if (lost)
+		strcpy(name, lost->plug.name);
+	return lost;
+}
+
+static int replug(struct machine *m, struct vmm *vmm, const char *name, struct err *err)
+{
+	_cleanup_definition_ struct definition *def = machine_definition(m);
+	const struct nic *n = definition_nic(def, name);
+	int r = n ? disks_claim(m, err) : err_set(err, -ENOENT, "the network card is gone");
+
+	if (r < 0)
+		return r;
+	r = move(vmm, n, NULL, err);
+	disks_unclaim(m);
+	return r;
+}
+
+void machine_nics_replug(struct machine *m, const char *network)
+{
+	_cleanup_vmm_ struct vmm *vmm = live_vmm(m);
+	char name[DISK_NAME_MAX + 1];
+
+	for (unsigned i = 0; vmm && i < VMM_NICS_MAX && find_lost(vmm, network, name); i++) {
+		struct err err = ERR_INIT;
+
+		if (replug(m, vmm, name, &err) < 0) {
+			log_warn("network card %s: %s", name, err.text);
+			return;
+		}
 	}
 }
 

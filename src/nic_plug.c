@@ -105,6 +105,20 @@ static void close_plug(struct nic_plug *plug)
 	plug->n_fds = 0;
 }
 
+/* Two of one address cannot be up over an interface: more queues of the one that there is. */
+static int share_macvtap(struct network *network, struct nic_plug *plug, unsigned queues,
+			 struct err *err)
+{
+	int r = host_macvtap_open(plug->replaces, queues, network->model->networks->run_dir,
+				  plug->fds, err);
+
+	if (r < 0)
+		return r;
+	strcpy(plug->tap, plug->replaces);
+	plug->n_fds = queues;
+	return 0;
+}
+
 /*
  * A macvtap over the network's interface, with the card's own address: what is for others is not
  * heard. It stays when its descriptors are closed, so it bears our alias at once.
@@ -125,7 +139,9 @@ static int make_macvtap(struct network *network, const struct network_values *va
 	pthread_mutex_unlock(&network->lock);
 	for (unsigned i = 0; r == -EEXIST && i < NETWORK_TRY_MAX; i++) {
 		snprintf(plug->tap, sizeof(plug->tap), "fvt%08x", tap_hash(port->m, port->nic) + i);
-		r = host_link_make(&new, err);
+		/* its name is free where it has vanished, but it is yet to be pulled out by that */
+		if (strcmp(plug->tap, plug->replaces) != 0)
+			r = host_link_make(&new, err);
 	}
 	if (r == -EOPNOTSUPP || r == -ENODEV)
 		err_set(
@@ -195,6 +211,8 @@ static int make_end(struct network *network, struct machine *m, const struct nic
 	pthread_mutex_lock(&network->lock);
 	direct = network->direct;
 	pthread_mutex_unlock(&network->lock);
+	if (direct && *plug->replaces && port_exists(network, plug->replaces))
+		return share_macvtap(network, plug, queues_of(m, nic), err);
 	return direct ? make_macvtap(network, values, port, plug, alias, queues_of(m, nic), err)
 		      : make_tap(m, nic, plug, queues_of(m, nic), err);
 }

@@ -38,8 +38,8 @@ struct opener_request {
 int opener_file(struct opener *opener, const struct opener_request *rq, int flags, bool block,
 		struct err *err);
 
-/* A stream socket that is connected to the unix socket at the path: a descriptor, or -errno, as above;
- * without waiting for who listens there. */
+/* A stream socket that is connected to the unix socket at the path: a descriptor, or -errno, as
+ * above; without waiting for who listens there. */
 int opener_socket(struct opener *opener, const struct opener_request *rq, struct err *err);
 
 /* Which file it is, under whatever name. A block device: its number and 0. */

@@ -14,7 +14,6 @@
 #define TOLD_PER_S 4
 #define TOLD_BURST 16
 #define SILENT_NS  60000000000ull
-#define TYPE_AT	   (NET_HEADER + 12)
 
 /* The first bytes of what the guest sends, of at most @n: how many there are. */
 static size_t gather(const struct iovec *iov, unsigned n, uint8_t *to, size_t max)
@@ -91,11 +90,14 @@ void nic_listen(struct nic *nic, const struct iovec *iov, unsigned n)
 	size_t len;
 	bool news;
 
-	if (iov[0].iov_len >= TYPE_AT + 2 &&
-	    !net_sender_may((const uint8_t *)iov[0].iov_base + NET_HEADER))
+	/* most often all of it is in one piece */
+	if (iov[0].iov_len > NET_HEADER &&
+	    !net_sender_may((const uint8_t *)iov[0].iov_base + NET_HEADER,
+			    iov[0].iov_len - NET_HEADER))
 		return;
 	len = gather(iov, n, head, sizeof(head));
-	if (len < NET_HEADER + NET_ETH_HEADER)
+	if (len < NET_HEADER + NET_ETH_HEADER ||
+	    !net_sender_may(head + NET_HEADER, len - NET_HEADER))
 		return;
 	pthread_mutex_lock(&nic->filter_lock);
 	memcpy(mac, nic->filter.mac, sizeof(mac)); /* its driver may have set another one */

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Measures filevisor beside its peers in one run and prints tables with ratios.
 #
-#   make bench [TEST=tree|start|linux|image|disk|snapshot]
+#   make bench [TEST=tree|start|linux|image|disk|snapshot|network]
 #
 # Medians of at least 10 runs each; both sides take turns or follow directly on
 # one another. QEMU and libvirt are needed by nothing else in this repository.

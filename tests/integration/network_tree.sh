@@ -42,7 +42,8 @@ says 'nowhere' "$M/web/error"
 put "$M/web/nics/first/network" lan
 inotifywait -q -m -e modify -e create -e delete "$N/lan" "$M/web/nics" >"$T/heard" 2>/dev/null &
 watcher=$!
-sleep 0.5
+watching() { [ "$(grep -cs '^inotify' "/proc/$watcher/fdinfo/3")" = 2 ]; }
+wait_for watching
 do_ctl web start
 wait_console web 'link 1'
 is "$(cat "$N/lan/state")" running

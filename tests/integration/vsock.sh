@@ -109,7 +109,7 @@ do_ctl a save
 [ ! -e "$M/a/vsock/22" ] || fail "the link of a machine that is saved"
 do_ctl a start
 kill "$many" 2>/dev/null || true # it may have ended with its connections
-stat_is a connections 0 || fail "$(cat "$M/a/vsock/stats")"
+wait_for stat_is a connections 0
 wait_for talks "$M/a/vsock/22" 'after a save'
 
 # --- the guest's reset, its end, its VMM's end ----------------------------------------------

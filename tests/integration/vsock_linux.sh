@@ -1,5 +1,5 @@
 #!/bin/bash
-# Linux's own AF_VSOCK: 64 MiB each way with checksums, both ways of connecting, half a close, many at
+# Linux's own AF_VSOCK: 16 MiB each way with checksums, both ways of connecting, half a close, many at
 # once, one that nobody listens to; a clone has an address of its own and no old connections.
 # time: 500
 . "${0%/*}/../lib.sh"
@@ -25,9 +25,9 @@ is "$(sh_linux web 'vsock cid')" "$(cat "$M/web/vsock/cid")"
 
 note "from the host, and half a close"
 is "$(talk web 7 nobody)" ''
-put "$M/web/console" 'vsock echo 22 &'
+put "$M/web/console" 'vsock echo 22 2>/dev/null &'
 wait_for echoes web 22 'there and back'
-head -c 64M /dev/urandom >"$T/data"
+head -c 16M /dev/urandom >"$T/data"
 timeout 240 "$io" connect "$M/web/vsock/22" <"$T/data" >"$T/back"
 cmp "$T/data" "$T/back"
 mkfifo "$T/hold"
@@ -39,17 +39,19 @@ wait_for -t 120 has_50
 
 note "from the guest"
 is "$(sh_linux web 'echo up there | vsock connect 2 1234')" 'up there'
-is "$(sh_linux web 'head -c 1000000 /dev/zero | vsock connect 2 1234 | wc -c')" 1000000
+# (all of it is sent before any of it is read: less than fits between the two)
+is "$(sh_linux web 'head -c 100000 /dev/zero | vsock connect 2 1234 | wc -c')" 100000
 is "$(sh_linux web 'vsock connect 2 4321 </dev/null; true' | tr -d '\r')" 'vsock: refused'
 
 note "a clone is told: its own address, and none of the connections"
 mkdir "$M/web/snapshots/now"
 put "$M/web/snapshots/now/ctl" 'clone twin'
-is "$(sh_linux twin 'vsock cid')" "$(cat "$M/twin/vsock/cid")"
+# (the kernel may say between them that it is a clone)
+sh_linux twin 'vsock cid' | grep -qx "$(cat "$M/twin/vsock/cid")" || fail "$(tail -n 5 "$M/twin/console")"
 [ "$(cat "$M/twin/vsock/cid")" != "$(cat "$M/web/vsock/cid")" ] || fail "two of one address"
 nothing twin || fail "$(cat "$M/twin/vsock/stats")"
 wait_for echoes twin 22 'in the twin'
-is "$(sh_linux twin 'echo twin | vsock connect 2 1234')" twin
+sh_linux twin 'echo twin | vsock connect 2 1234' | grep -qx twin || fail "$(tail -n 5 "$M/twin/console")"
 wait_for echoes web 22 'in the first'
 kill "$many"
 wait_for nothing web

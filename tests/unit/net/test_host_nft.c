@@ -63,7 +63,7 @@ static void the_script_says_what_is_wanted(void **state)
 	    "tcp dport 91 dnat ip6 to [fd00::2]:191\n",
 	    "iifname \"fv-in\" oifname != \"fv-in\" drop",
 	    "oifname \"fv-in\" iifname != \"fv-in\" drop",
-	    "iifname \"fv-out\" ip saddr != 10.8.0.0/16 drop",
+	    "iifname \"fv-out\" oifname != \"fv-out\" ip saddr != 10.8.0.0/16 drop",
 	    "iifname \"fv-in\" drop",
 	    "chain port_fvt1 {\n  ether saddr != 52:54:00:00:00:01 drop",
 	    "arp saddr ip != { 0.0.0.0, 10.9.0.2 } drop",

@@ -1,0 +1,54 @@
+# Frames between a micro guest and a tap of the host, beside QEMU's virtio-net on the same tap, one lane each; how soon
+# a network gives leases; many cards. The guest's loop runs natively even where KVM emulates kernels, and polls; so what
+# is measured is the VMM. Sourced by run.sh.
+# shellcheck shell=bash
+
+net_ours() { # rx|tx SIZE COUNT [tso]
+	"$build/tests/bench/net_bench" "$1" "$2" "$3" "$build/tests/tools/vmm_run" --vmm "$build/filevisor-vmm" --timeout 120 \
+		--tap fvbench --cmdline "$1 size=$2 count=$3 ${4:-}" "$build/guest/net_bench.elf" 2> "$work/vmm_run.log"
+}
+
+net_qemu() {
+	"$build/tests/bench/net_bench" "$1" "$2" "$3" qemu-system-x86_64 -name net,debug-threads=on -M q35 -accel kvm \
+		-cpu qemu64 -m 64 -nodefaults -no-user-config -display none -serial stdio -no-reboot \
+		-netdev tap,id=n,ifname=fvbench,script=no,downscript=no,vhost=off \
+		-device virtio-net-pci,netdev=n,disable-legacy=on,romfile= -append "$1 size=$2 count=$3 ${4:-} halt" \
+		-kernel "$build/guest/net_bench.elf" 2>> "$work/qemu.log"
+}
+
+net_column() { awk -v n="$1" '{ print $n }' | median; }
+
+# net_row WHAT rx|tx SIZE COUNT [tso]: both take turns.
+net_row() {
+	local what=$1 ours=() peer=() ns
+	shift
+
+	for _ in $(seq 11); do
+		ours+=("$(net_ours "$@")")
+		peer+=("$(net_qemu "$@")")
+	done
+	ns=$(printf '%s\n' "${ours[@]}" | net_column 1)
+	row "$what (ns)" "$ns" "$(printf '%s\n' "${peer[@]}" | net_column 1)" QEMU
+	row "  processor time beside the vcpu's (ns)" "$(printf '%s\n' "${ours[@]}" | net_column 2)" \
+		"$(printf '%s\n' "${peer[@]}" | net_column 2)" QEMU
+	[ "$ns" = - ] || note "$(awk "BEGIN { printf \"  %d frames/s, %.2f Gbit/s\", 1e9 / $ns, 8 * $2 / $ns }")"
+}
+
+bench_frames() {
+	local way
+
+	title 'a frame between guest and tap'
+	for way in tx rx; do
+		net_row "$way, 64 bytes" $way 64 300000
+		net_row "$way, 1500 bytes" $way 1500 200000
+		net_row "$way, 64 KiB to be cut (TSO)" $way 65000 50000 tso
+	done
+}
+
+if [ ! -w /dev/net/tun ]; then
+	note 'networks: /dev/net/tun is not accessible'
+elif ! command -v qemu-system-x86_64 > /dev/null; then
+	note 'networks: no qemu-system-x86_64 to compare with'
+else
+	bench_frames
+fi

@@ -27,6 +27,14 @@ ssize_t net_port_receive(struct net_port *port, unsigned queue, void *buf, size_
 	return port->ops->receive(port, queue, buf, size);
 }
 
+ssize_t net_port_receive_into(struct net_port *port, unsigned queue, const struct iovec *iov,
+			      unsigned n)
+{
+	if (port->ops->receive_into)
+		return port->ops->receive_into(port, queue, iov, n);
+	return n == 1 ? port->ops->receive(port, queue, iov->iov_base, iov->iov_len) : -EINVAL;
+}
+
 int net_port_set_offloads(struct net_port *port, unsigned offloads)
 {
 	return port->ops->set_offloads ? port->ops->set_offloads(port, offloads & port->can_receive)

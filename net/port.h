@@ -46,6 +46,9 @@ struct net_port_ops {
 	const char *name;
 	int (*send)(struct net_port *port, unsigned queue, const struct iovec *iov, unsigned n);
 	ssize_t (*receive)(struct net_port *port, unsigned queue, void *buf, size_t size);
+	/* NULL: a frame is received into one piece only */
+	ssize_t (*receive_into)(struct net_port *port, unsigned queue, const struct iovec *iov,
+				unsigned n);
 	int (*set_offloads)(struct net_port *port, unsigned offloads); /* NULL: there are none */
 	int (*set_active)(struct net_port *port, unsigned n); /* NULL: there is one queue */
 	void (*close)(struct net_port *port);
@@ -97,6 +100,16 @@ int net_port_send(struct net_port *port, unsigned queue, const struct iovec *iov
  * that is not for this port; -EAGAIN: none; -EPIPE: there will be none.
  */
 ssize_t net_port_receive(struct net_port *port, unsigned queue, void *buf, size_t size);
+/*
+ * The same into up to NET_IOV_MAX pieces of NET_BUFFER_MAX bytes in all: more than one only where
+ * net_port_scatters().
+ */
+ssize_t net_port_receive_into(struct net_port *port, unsigned queue, const struct iovec *iov,
+			      unsigned n);
+static inline bool net_port_scatters(const struct net_port *port)
+{
+	return port->ops->receive_into;
+}
 /* What frames may need from now on that are received: a part of ->can_receive. */
 int net_port_set_offloads(struct net_port *port, unsigned offloads);
 /* The first @n queues (1 … n_queues) get frames from now on, the others none. */

@@ -37,18 +37,25 @@ static int tap_send(struct net_port *port, unsigned queue, const struct iovec *i
 	}
 }
 
-static ssize_t tap_receive(struct net_port *port, unsigned queue, void *buf, size_t size)
+static ssize_t tap_receive_into(struct net_port *port, unsigned queue, const struct iovec *iov,
+				unsigned n)
 {
 	ssize_t r;
 
 	do
-		r = read(port->fds[queue], buf, size);
+		r = readv(port->fds[queue], iov, (int)n);
 	while (r < 0 && errno == EINTR);
 	if (r >= NET_HEADER + NET_ETH_HEADER)
 		return r;
-	if (r >= 0)
-		return -EAGAIN;
+	if (r >= 0 ||
+	    errno == EFAULT) /* no frame, or memory that cannot be written to: it is lost */
+		return 0;
 	return errno == EAGAIN || errno == EIO ? -EAGAIN : -EPIPE;
+}
+
+static ssize_t tap_receive(struct net_port *port, unsigned queue, void *buf, size_t size)
+{
+	return tap_receive_into(port, queue, &(struct iovec){buf, size}, 1);
 }
 
 static int tap_set_offloads(struct net_port *port, unsigned offloads)
@@ -94,6 +101,7 @@ static const struct net_port_ops tap_ops = {
     .name = "tap",
     .send = tap_send,
     .receive = tap_receive,
+    .receive_into = tap_receive_into,
     .set_offloads = tap_set_offloads,
     .set_active = tap_set_active,
     .close = tap_close,

@@ -35,14 +35,16 @@ struct nic_rx {
 	struct virtio_queue *queue;
 	struct iothread_source port;  /* a frame has come */
 	struct iothread_source timer; /* a limit lets it go on */
-	uint8_t *frame;		      /* NET_BUFFER_MAX bytes: with its header */
-	size_t len;		      /* of the frame that waits for buffers; 0: none */
+	uint8_t *frame;	 /* NET_BUFFER_MAX bytes: what of a frame is in no buffer yet */
+	size_t expected; /* how long the last one was */
+	size_t len;	 /* of the frame that waits for buffers, with its header; 0: none */
+	size_t spilt_at; /* its byte that ->frame begins with */
 	/* what of it went into buffers already, until all of it has */
 	size_t done;
 	uint8_t *count[2]; /* the two bytes of num_buffers in the first of them */
 	struct nic_used held[NIC_MERGE_MAX];
 	unsigned n_held;
-	struct iovec iov[NIC_CHAIN_MAX];
+	struct iovec iov[2 * NIC_CHAIN_MAX]; /* of a frame: NIC_CHAIN_MAX, and ->frame */
 };
 
 struct nic_tx {

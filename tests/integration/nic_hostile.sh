@@ -23,5 +23,4 @@ kill $small $big
 wait $small $big || true
 grep -q '^badnet: survived' "$T/out" || fail "$(tail -n 5 "$T/out")"
 is "$(grep -c 'then fine' "$T/out")" "$(grep -c '^case' "$T/out")" "cases"
-# that frames came is what makes the receiving half a test
-like "$(grep '^case 0 rx' "$T/out")" 'needs reset' "frames to the guest"
+grep -q '^frames come' "$T/out" || fail "the receiving half was no test"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: ISC
 /*
- * Answers ARP for 10.99.0.2 and ICMP echo requests to it, over the first network card,
- * until one with 3 bytes of data asks it to end. Prints its address, each change of the link, and
- * what it answered.
+ * Answers ARP for 10.99.0.2 (or host=N: 10.99.0.N) and ICMP echo requests to it, over the first
+ * network card, until one with 3 bytes of data asks it to end. Prints its address, each change of
+ * the link, and what it answered.
  */
 #include "guest_virtio.h"
 
@@ -13,7 +13,7 @@
 
 static struct virtio_queue rx, tx;
 static uint8_t in[BUFFERS][1600], out[1600];
-static const uint8_t ip[4] = {10, 99, 0, 2};
+static uint8_t ip[4] = {10, 99, 0, 2};
 static uint8_t mac[6];
 
 static void copy(uint8_t *to, const uint8_t *from, uint32_t n)
@@ -117,6 +117,7 @@ void guest_main(void *boot_params, void *pvh_info)
 	bool end = false;
 
 	guest_begin(boot_params, pvh_info);
+	ip[3] = (uint8_t)guest_number("host", 2);
 	if (!virtio_find(&dev, VIRTIO_NET, 0) || !virtio_begin(&dev, NET_F_MAC | NET_F_STATUS) ||
 	    !virtio_queue_setup(&dev, &rx, 0) || !virtio_queue_setup(&dev, &tx, 1))
 		guest_end("net: no device");

@@ -13,7 +13,7 @@
 #include <linux/virtio_net.h>
 
 #include "fake_driver.h"
-#include "vmm/virtio_net.h"
+#include "vmm/virtio_net_int.h"
 
 #define BIT(n)	(1ull << (n))
 #define SLOT	20
@@ -47,6 +47,38 @@ static int setup(void **state)
 	driver_open(&w->d, w->f, SLOT);
 	*state = w;
 	return 0;
+}
+
+/* What one piece has received, into all of them. */
+static ssize_t receive_into(struct net_port *port, unsigned queue, const struct iovec *iov,
+			    unsigned n)
+{
+	uint8_t *frame = malloc(NET_BUFFER_MAX);
+	ssize_t len = port->ops->receive(port, queue, frame, NET_BUFFER_MAX);
+	size_t done = 0, room = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		room += iov[i].iov_len;
+		for (size_t k = 0; k < iov[i].iov_len && (ssize_t)done < len; k++)
+			((uint8_t *)iov[i].iov_base)[k] = frame[done++];
+	}
+	assert_int_equal(room, NET_BUFFER_MAX);
+	free(frame);
+	return len;
+}
+
+/* The same with a port that receives into many pieces, as a tap does. */
+static int setup_scattering(void **state)
+{
+	static struct net_port_ops ops;
+	struct net_port *port;
+	int r = setup(state);
+
+	port = ((struct nic *)virtio_net_find(&((struct world *)*state)->f->vm, "lan"))->port;
+	ops = *port->ops;
+	ops.receive_into = receive_into;
+	port->ops = &ops;
+	return r;
 }
 
 static int teardown(void **state)
@@ -252,6 +284,39 @@ static void test_big_frames_are_merged(void **state)
 	assert_int_equal(len, 10012);
 	assert_int_equal(ram_idx(w->f, BUFFERS + 10), 5);
 	assert_int_equal(*fake_ram(w->f, BUFFERS + 4 * 0x1000 + 100), 3);
+}
+
+/* Lengths that differ, so that buffers are too few, and too many. */
+static void test_frames_of_any_length_follow(void **state)
+{
+	static const uint16_t lengths[] = {60, 9000, 14, 2036, 2037, 30000, 100, 15000, 60};
+	const unsigned n_lengths = sizeof(lengths) / sizeof(lengths[0]);
+	struct world *w = *state;
+	struct driver_used used;
+	unsigned at = 0;
+
+	assert_true(driver_start(&w->d, PLAIN | BIT(VIRTIO_NET_F_MRG_RXBUF), 2));
+	for (unsigned i = 0; i < 40; i++)
+		offer_buffer(w, i, 2048);
+	driver_kick(&w->d, RX);
+	for (unsigned i = 0; i < n_lengths; i++) {
+		uint32_t len = lengths[i] + NET_HEADER, n = (len + 2047) / 2048;
+
+		peer_sends(w, (uint8_t)(i + 1), lengths[i]);
+		for (unsigned k = 0; k < n; k++, at++) {
+			uint32_t part = len < 2048 ? len : 2048;
+
+			assert_true(driver_wait(&w->d, RX, &used));
+			assert_int_equal(used.len, part);
+			if (k == 0)
+				assert_int_equal(ram_idx(w->f, BUFFERS + at * 0x1000 + 10), n);
+			if (part > 26)
+				assert_int_equal(*fake_ram(w->f, BUFFERS + at * 0x1000 + part - 1),
+						 i + 1);
+			len -= part;
+		}
+	}
+	assert_int_equal(counter(w, "rx_packets"), n_lengths);
 }
 
 static void test_too_big_without_merging_is_lost(void **state)
@@ -461,6 +526,24 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_limits_hold_and_go, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_capture, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_hostile_rings, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_frames_of_any_length_follow, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_frames_come_in, setup_scattering, teardown),
+	    cmocka_unit_test_setup_teardown(test_frames_wait_for_buffers, setup_scattering,
+					    teardown),
+	    cmocka_unit_test_setup_teardown(test_big_frames_are_merged, setup_scattering, teardown),
+	    cmocka_unit_test_setup_teardown(test_too_big_without_merging_is_lost, setup_scattering,
+					    teardown),
+	    cmocka_unit_test_setup_teardown(test_reset_while_a_frame_waits, setup_scattering,
+					    teardown),
+	    cmocka_unit_test_setup_teardown(test_pause_and_resume, setup_scattering, teardown),
+	    cmocka_unit_test_setup_teardown(test_filter_by_the_control_queue, setup_scattering,
+					    teardown),
+	    cmocka_unit_test_setup_teardown(test_link_goes_down_and_up, setup_scattering, teardown),
+	    cmocka_unit_test_setup_teardown(test_limits_hold_and_go, setup_scattering, teardown),
+	    cmocka_unit_test_setup_teardown(test_capture, setup_scattering, teardown),
+	    cmocka_unit_test_setup_teardown(test_hostile_rings, setup_scattering, teardown),
+	    cmocka_unit_test_setup_teardown(test_frames_of_any_length_follow, setup_scattering,
+					    teardown),
 	};
 
 	return cmocka_run_group_tests_name("virtio-net", tests, NULL, NULL);

@@ -176,7 +176,7 @@ void vmm_heard_done(struct vmm *vmm, enum vmm_msg_type type);
 void vmm_heard_console(struct vmm *vmm);
 void vmm_heard_disk(struct vmm *vmm, const struct vmm_disk_event *event);
 void vmm_heard_nic(struct vmm *vmm, const struct vmm_nic_event *event);
-void vmm_heard_nic_news(struct vmm *vmm, const struct vmm_nic_news *news); /* nic_news.c */
+void vmm_heard_nic_news(struct vmm *vmm, const struct vmm_nic_news *news);  /* nic_news.c */
 void vmm_heard_vsock(struct vmm *vmm, const struct vmm_vsock_event *event); /* vsock_calls.c */
 /* It has that disk no longer; @note, in words or NULL, why. Any thread, not under machine.lock. */
 void vmm_disk_gone(struct vmm *vmm, const char *name, const char *note);

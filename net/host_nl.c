@@ -7,9 +7,10 @@
 #include "net/host_nl.h"
 #include "util/cleanup.h"
 
-#define ANSWER_MAX                                                                                 \
-	65536 /* larger than any message of a dump (MNL_SOCKET_BUFFER_SIZE may not be)             \
-	       */
+/* Larger than any message of a dump (MNL_SOCKET_BUFFER_SIZE may not be). */
+#define ANSWER_MAX 65536
+#define ALL_MAX	   (256u << 20)
+#define TRIES	   100 /* to have a list of what does not change meanwhile */
 
 void *nl_begin(struct nl_request *rq, uint16_t type, uint16_t flags, size_t extra)
 {
@@ -22,31 +23,40 @@ void *nl_begin(struct nl_request *rq, uint16_t type, uint16_t flags, size_t extr
 	return mnl_nlmsg_put_extra_header(rq->hdr, extra);
 }
 
-static int receive(struct mnl_socket *nl, struct nl_request *rq, mnl_cb_t fn, void *arg)
+/* All of the answer to @rq, a buffer that is the caller's. -EINTR: what is listed changed
+ * meanwhile. */
+static int receive(struct mnl_socket *nl, const struct nl_request *rq, char **answer, size_t *len)
 {
-	_cleanup_free_ char *answer = malloc(ANSWER_MAX);
 	unsigned port = mnl_socket_get_portid(nl);
 	int r = MNL_CB_OK;
 
-	if (!answer)
-		return -ENOMEM;
+	*answer = NULL;
+	*len = 0;
 	while (r > MNL_CB_STOP) {
-		ssize_t n = mnl_socket_recvfrom(nl, answer, ANSWER_MAX);
+		char *more = *len > ALL_MAX ? NULL : realloc(*answer, *len + ANSWER_MAX);
+		ssize_t n;
 
-		if (n < 0 && errno == EINTR)
-			continue;
+		if (!more)
+			return -ENOMEM;
+		*answer = more;
+		do
+			n = mnl_socket_recvfrom(nl, more + *len, ANSWER_MAX);
+		while (n < 0 && errno == EINTR);
 		if (n < 0)
 			return -errno;
 		errno = 0;
-		r = mnl_cb_run(answer, (size_t)n, rq->hdr->nlmsg_seq, port, fn, arg);
+		r = mnl_cb_run(more + *len, (size_t)n, rq->hdr->nlmsg_seq, port, NULL, NULL);
+		*len += (size_t)n;
 	}
 	return r < 0 ? (errno ? -errno : -EIO) : 0;
 }
 
-int nl_talk(struct nl_request *rq, mnl_cb_t fn, void *arg)
+static int ask(struct nl_request *rq, mnl_cb_t fn, void *arg)
 {
 	struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	int r = -EIO;
+	_cleanup_free_ char *answer = NULL;
+	size_t len = 0;
+	int r;
 
 	if (!nl)
 		return -errno;
@@ -55,8 +65,21 @@ int nl_talk(struct nl_request *rq, mnl_cb_t fn, void *arg)
 	    mnl_socket_sendto(nl, rq->hdr, rq->hdr->nlmsg_len) < 0)
 		r = -errno;
 	else
-		r = receive(nl, rq, fn, arg);
+		r = receive(nl, rq, &answer, &len);
+	errno = 0;
+	if (r == 0 &&
+	    mnl_cb_run(answer, len, rq->hdr->nlmsg_seq, mnl_socket_get_portid(nl), fn, arg) < 0)
+		r = errno ? -errno : -EIO;
 	mnl_socket_close(nl);
+	return r;
+}
+
+int nl_talk(struct nl_request *rq, mnl_cb_t fn, void *arg)
+{
+	int r = -EINTR;
+
+	for (int i = 0; i < TRIES && r == -EINTR; i++)
+		r = ask(rq, fn, arg);
 	return r;
 }
 

@@ -16,7 +16,10 @@ struct nl_request {
 
 /* Begins one; the family's own header of @extra bytes, zeroed, is returned. */
 void *nl_begin(struct nl_request *rq, uint16_t type, uint16_t flags, size_t extra);
-/* Sends it and waits for the acknowledgement, or, of a dump, calls @fn with each message. */
+/*
+ * Sends it and waits for the acknowledgement, or, of a dump, calls @fn with each message once all
+ * are there. A dump of what changed meanwhile is asked for again; -EINTR where it does so for ever.
+ */
 int nl_talk(struct nl_request *rq, mnl_cb_t fn, void *arg);
 /* 0, or @code with words, which begin with @what. */
 int nl_words(int code, struct err *err, const char *what, const char *name);

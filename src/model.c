@@ -495,8 +495,10 @@ static void end_op(struct machine *m, bool alive)
 int model_machine_undefine(struct model *model, struct machine *m, struct err *err)
 {
 	char name[MACHINE_NAME_MAX + 1];
+	struct err ignored = ERR_INIT;
 	int r;
 
+	nics_await_released(m, NULL, &ignored); /* or its networks could not go right after it */
 	LOCK_SCOPE(&m->edit);
 	pthread_mutex_lock(&m->lock);
 	r = may_undefine(m, err);

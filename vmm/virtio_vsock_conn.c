@@ -429,10 +429,13 @@ void vsock_accept(struct vsock *v)
 {
 	bool live = vsock_live(v);
 
-	/* Standing still, or not told yet that what was before is no more: they wait. */
+	/*
+	 * Standing still, or not told yet that what was before is no more (and perhaps loaded, and
+	 * not yet started): they wait.
+	 */
 	if ((!live && v->virtio.lanes[0].active && !v->virtio.queues[VSOCK_RX].ring.broken &&
 	     !v->virtio.queues[VSOCK_TX].ring.broken) ||
-	    (live && v->reset_pending))
+	    v->reset_pending)
 		return;
 	v->starved = false;
 	for (unsigned i = 0; i < v->n_doors; i++)

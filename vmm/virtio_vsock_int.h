@@ -22,6 +22,7 @@
  * driver provokes, it takes no memory. A RST belongs to no connection: those wait in a ring of
  * fixed size, and the oldest stay; a driver that gives no buffers to hear them loses the rest.
  */
+#include <stdatomic.h>
 #include <linux/virtio_vsock.h>
 
 #include "vmm/virtio.h"
@@ -111,8 +112,8 @@ struct vsock {
 	struct iothread_source sockets; /* the inner epoll */
 	struct iothread_source timer;	/* each second while something may time out */
 	bool timing;
-	bool reset_pending; /* the guest is to be told that its connections are no more */
-	bool starved;	    /* connections wait in a backlog: there was no descriptor or no place */
+	atomic_bool reset_pending; /* the guest is to be told that its connections are no more */
+	bool starved; /* connections wait in a backlog: there was no descriptor or no place */
 	struct vsock_door doors[VSOCK_LISTENERS_MAX];
 	unsigned n_doors;
 	struct vsock_conn *hash[VSOCK_HASH];

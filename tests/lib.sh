@@ -18,7 +18,8 @@ export LC_ALL=C.UTF-8
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=$(realpath "${BUILD:-$ROOT/build}")
-TOOLS=${TOOLS:-$BUILD}/tests/tools  # of the plain build, where another is tested
+TOOLS=${TOOLS:-$BUILD} # of the plain build, where another is tested
+TOOLS=${TOOLS%/tests/tools}/tests/tools
 GUESTS=${GUESTS:-$BUILD/guest}
 [ -n "${ISOLATED:-}" ] || exec "$TOOLS/isolate" -t 600 bash "$0" "$@"
 unset ISOLATED
@@ -86,6 +87,9 @@ wait_for() {
 		sleep 0.02
 	done
 }
+
+# whole_lines FILE: but not the last one while it is still being written
+whole_lines() { { cat "$1" && echo; } | sed '$d'; }
 
 # --- the daemon ---------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ start_daemon -o allow_other
 S=$M/m/snapshots
 MNT2=$T/mnt2 STATE2=$T/state2
 M2=$MNT2/machines
-last_of() { grep -aoE '^(entry|begin) [0-9]+$' "$1/console" | tail -n 1 | cut -d' ' -f2; }
+last_of() { whole_lines "$1/console" | grep -aoE '^(entry|begin) [0-9]+$' | tail -n 1 | cut -d' ' -f2; }
 reached() { [ "$(last_of "$1")" -ge "$2" ] 2>/dev/null; }
 agrees() { ! grep -aE -A2 'DISAGREE|disk error|ledger: failed' "$1/console" || fail "memory and disk of $1 disagree"; }
 no_images() { [ -z "$(ls -A "$1/images" 2>/dev/null)" ] || fail "left: $(ls -A "$1/images")"; }

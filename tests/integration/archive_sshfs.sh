@@ -11,7 +11,7 @@ start_daemon
 start_sshd
 R=$T/remote
 mount_sshfs "$R"
-last_of() { grep -aoE '^(entry|begin) [0-9]+$' "$M/$1/console" | tail -n 1 | cut -d' ' -f2; }
+last_of() { whole_lines "$M/$1/console" | grep -aoE '^(entry|begin) [0-9]+$' | tail -n 1 | cut -d' ' -f2; }
 reached() { [ "$(last_of "$1")" -ge "$2" ] 2>/dev/null; }
 agrees() { ! grep -aE -A2 'DISAGREE|disk error|ledger: failed' "$M/$1/console" || fail "memory and disk of $1 disagree"; }
 

@@ -8,7 +8,7 @@
 need_kvm
 vmm_forks
 start_daemon
-last() { grep -aoE '^(entry|begin) [0-9]+$' "$M/$1/console" | tail -n 1 | cut -d' ' -f2; }
+last() { whole_lines "$M/$1/console" | grep -aoE '^(entry|begin) [0-9]+$' | tail -n 1 | cut -d' ' -f2; }
 reached() { [ "$(last "$1")" -ge "$2" ]; }
 goes_on() {
 	wait_console "$1" '^entry [0-9]+$'
@@ -50,8 +50,8 @@ do_ctl b2 kill
 was=$(last b2)
 do_ctl b2 start
 wait_console b2 'begin [1-9][0-9]*$'
-[ "$(grep -aoE 'begin [0-9]+' "$M/b2/console" | tail -n 1 | cut -d' ' -f2)" -ge "$was" ] || fail "b2 lost what it had written"
 all_agree b2
+[ "$(grep -aoE 'begin [0-9]+' "$M/b2/console" | tail -n 1 | cut -d' ' -f2)" -ge "$was" ] || fail "b2 lost what it had written"
 rest b2
 
 note "of a snapshot, and of a saved one"
@@ -100,7 +100,7 @@ is "$(cat "$M/f2/cpus")" 2
 is "$(cat "$M/f2/autostart")" true
 is "$(cat "$M/f2/memory")" $((48 << 20))
 do_ctl f1 start
-wait_console f1 "^begin "
+goes_on f1
 [ "$(grep -a ^begin "$M/f1/console" | cut -d' ' -f2)" -ge "$was" ] || fail "f1 began with older books"
 do_ctl d1 start
 all_agree f1 d1

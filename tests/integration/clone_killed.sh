@@ -9,7 +9,7 @@ need_kvm
 ROUNDS=${ROUNDS:-24}
 vmm_forks
 start_daemon
-last() { grep -aoE '^(entry|begin) [0-9]+$' "$M/$1/console" | tail -n 1 | cut -d' ' -f2; }
+last() { whole_lines "$M/$1/console" | grep -aoE '^(entry|begin) [0-9]+$' | tail -n 1 | cut -d' ' -f2; }
 reached() { [ "$(last "$1")" -ge "$2" ]; }
 goes_on() {
 	wait_console "$1" '^(entry|begin) [0-9]+$'
@@ -73,7 +73,7 @@ for ((round = 1; round <= ROUNDS; round++)); do
 		was=$(last m) n=$(begins)
 		do_ctl m start
 		wait_for begun "$n"
-		wait_console m '^entry [0-9]+$'
+		goes_on m 10
 		[ "$(grep -aoE 'begin [0-9]+' "$M/m/console" | tail -n 1 | cut -d' ' -f2)" -ge "$was" ] || fail "lost what was written"
 	fi
 	goes_on m 70

@@ -36,7 +36,7 @@ print(min(rounds))
 END
 }
 kept() { is "$(dd if="$1" bs=21 skip=12M iflag=skip_bytes count=1 status=none)" 'where no guest writes' "$1"; }
-round_now() { tr -d '\r' <"$M/m/console" | sed -n 's/^round \([0-9]*\)$/\1/p' | tail -n 1; }
+round_now() { whole_lines "$M/m/console" | tr -d '\r' | sed -n 's/^round \([0-9]*\)$/\1/p' | tail -n 1; }
 
 note "by volume and by disk"
 for image in "$V/image" "$M/m/disks/d/image"; do

@@ -29,7 +29,7 @@ stop_server() {
 }
 nbd_processes() { pgrep -fc '^filevisor-nbd .*--attach' || true; }
 none_left() { [ "$(nbd_processes)" = 0 ]; }
-round() { grep -ao '^round [0-9]*' "$M/m/console" | tail -n 1 | tr -dc 0-9; }
+round() { whole_lines "$M/m/console" | grep -ao '^round [0-9]*' | tail -n 1 | tr -dc 0-9; }
 further() { [ "$(round || true)" -gt "$1" ]; }
 some_rounds() {
 	local now

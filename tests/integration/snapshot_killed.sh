@@ -9,7 +9,7 @@ need_kvm
 vmm_forks
 start_daemon
 S=$M/m/snapshots
-last() { grep -aoE '^(entry|begin) [0-9]+$' "$M/m/console" | tail -n 1 | cut -d' ' -f2; }
+last() { whole_lines "$M/m/console" | grep -aoE '^(entry|begin) [0-9]+$' | tail -n 1 | cut -d' ' -f2; }
 reached() { [ "$(last)" -ge "$1" ]; }
 killed= # that its VMM was, may be known only by now
 comes_to() {

@@ -8,7 +8,7 @@ need_kvm
 vmm_forks
 start_daemon
 S=$M/m/snapshots
-last() { grep -aoE '^(entry|begin) [0-9]+$' "$M/$1/console" | tail -n 1 | cut -d' ' -f2; }
+last() { whole_lines "$M/$1/console" | grep -aoE '^(entry|begin) [0-9]+$' | tail -n 1 | cut -d' ' -f2; }
 reached() { [ "$(last "$1")" -ge "$2" ]; }
 goes_on() { wait_for reached "$1" $(($(last "$1") + ${2:-20})); }
 # went_back MACHINE LINES LAST: behind that many lines of its console, it goes on after an entry up to LAST

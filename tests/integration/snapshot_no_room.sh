@@ -18,7 +18,7 @@ chmod 700 "$STATE"
 vmm_forks
 start_daemon
 S=$M/m/snapshots
-last() { grep -aoE '^(entry|begin) [0-9]+$' "$M/m/console" | tail -n 1 | cut -d' ' -f2; }
+last() { whole_lines "$M/m/console" | grep -aoE '^(entry|begin) [0-9]+$' | tail -n 1 | cut -d' ' -f2; }
 reached() { [ "$(last)" -ge "$1" ]; }
 agrees() { ! grep -aE -A2 'DISAGREE|disk error|ledger: failed' "$M/m/console" || fail "$1: memory and disk disagree"; }
 all_of() { sha256sum "$S/base/memory" "$S/base/archive" "$S/base/disks/root/image" "$S/base/config"; }

@@ -22,7 +22,7 @@ if [ "$(id -u)" = 0 ]; then
 fi
 start_daemon
 S=$M/m/snapshots
-last_of() { grep -aoE '^(entry|begin) [0-9]+$' "$M/$1/console" | tail -n 1 | cut -d' ' -f2; }
+last_of() { whole_lines "$M/$1/console" | grep -aoE '^(entry|begin) [0-9]+$' | tail -n 1 | cut -d' ' -f2; }
 reached() { [ "$(last_of "$1")" -ge "$2" ] 2>/dev/null; }
 first_of() { awk '$1 == "entry" && NF == 2 && !n { n = $2 } END { print n + 0 }' "$M/$1/console"; }
 agrees() { ! grep -aE -A2 'DISAGREE|disk error|ledger: failed' "$M/$1/console" || fail "memory and disk of $1 disagree"; }

@@ -298,6 +298,9 @@ sh_linux() {
 	console_has "$1" "$mark 0" || fail "in $1: $2: $(tail -n 10 "$M/$1/console")"
 }
 
+# entries NAME: how many lines of its ledger a guest has printed (their numbers go back with a restore)
+entries() { whole_lines "$M/$1/console" | grep -acE '^(entry|begin) [0-9]+$' || true; }
+
 # --- the end of every test --------------------------------------------------------------------
 
 # Ends machines and daemon as a user would, and sees that nothing stays.

@@ -9,10 +9,10 @@ need_kvm
 vmm_forks
 start_daemon
 last() { whole_lines "$M/$1/console" | grep -aoE '^(entry|begin) [0-9]+$' | tail -n 1 | cut -d' ' -f2; }
-reached() { [ "$(last "$1")" -ge "$2" ]; }
+reached() { [ "$(entries "$1")" -ge "$2" ]; }
 goes_on() {
 	wait_console "$1" '^entry [0-9]+$'
-	wait_for reached "$1" $(($(last "$1") + ${2:-10}))
+	wait_for reached "$1" $(($(entries "$1") + ${2:-10}))
 }
 agrees() { ! grep -aE -A2 'DISAGREE|disk error|failed' "$M/$1/console" || fail "memory and disk of $1 disagree"; }
 all_agree() { local i; for i; do goes_on "$i" 70; agrees "$i"; done; } # 64 entries later all are compared

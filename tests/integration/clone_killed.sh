@@ -10,10 +10,10 @@ ROUNDS=${ROUNDS:-24}
 vmm_forks
 start_daemon
 last() { whole_lines "$M/$1/console" | grep -aoE '^(entry|begin) [0-9]+$' | tail -n 1 | cut -d' ' -f2; }
-reached() { [ "$(last "$1")" -ge "$2" ]; }
+reached() { [ "$(entries "$1")" -ge "$2" ]; }
 goes_on() {
 	wait_console "$1" '^(entry|begin) [0-9]+$'
-	wait_for reached "$1" $(($(last "$1") + ${2:-5}))
+	wait_for reached "$1" $(($(entries "$1") + ${2:-5}))
 }
 agrees() { ! grep -aE -A2 'DISAGREE|disk error|failed' "$M/$1/console" || fail "memory and disk of $1 disagree"; }
 # its guest says something, or it is the one that was killed

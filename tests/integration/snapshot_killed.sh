@@ -10,13 +10,13 @@ vmm_forks
 start_daemon
 S=$M/m/snapshots
 last() { whole_lines "$M/m/console" | grep -aoE '^(entry|begin) [0-9]+$' | tail -n 1 | cut -d' ' -f2; }
-reached() { [ "$(last)" -ge "$1" ]; }
+reached() { [ "$(entries m)" -ge "$1" ]; }
 killed= # that its VMM was, may be known only by now
 comes_to() {
 	[ -z "$killed" ] || [ "$(state_of m)" != crashed ] || do_ctl m start
 	reached "$1"
 }
-goes_on() { wait_for comes_to $(($(last) + 10)); }
+goes_on() { wait_for comes_to $(($(entries m) + 10)); }
 agrees() { ! grep -aE -A2 'DISAGREE|disk error|failed' "$M/m/console" || fail "memory and disk disagree: $*"; }
 settled() { [[ $(state_of m) =~ ^(running|saved|stopped|crashed|defined|paused)$ ]]; }
 # Only what is told of is there.

@@ -9,10 +9,11 @@ vmm_forks
 start_daemon
 S=$M/m/snapshots
 last() { whole_lines "$M/$1/console" | grep -aoE '^(entry|begin) [0-9]+$' | tail -n 1 | cut -d' ' -f2; }
-reached() { [ "$(last "$1")" -ge "$2" ]; }
-goes_on() { wait_for reached "$1" $(($(last "$1") + ${2:-20})); }
+reached() { [ "$(entries "$1")" -ge "$2" ]; }
+goes_on() { wait_for reached "$1" $(($(entries "$1") + ${2:-20})); }
+# (a line that was cut short when its guest ended is none)
 # went_back MACHINE LINES LAST: behind that many lines of its console, it goes on after an entry up to LAST
-fallen() { tail -n +"$2" "$M/$1/console" | sed '$d' | awk '$1 == "entry" { if (was && $2 <= was) { print $2; exit } was = $2 }'; }
+fallen() { tail -n +"$2" "$M/$1/console" | sed '$d' | awk '/^entry [0-9]+$/ { if (was && $2 <= was) { print $2; exit } was = $2 }'; }
 has_fallen() { [ -n "$(fallen "$1" "$2")" ]; }
 went_back() {
 	wait_for has_fallen "$1" "$2"

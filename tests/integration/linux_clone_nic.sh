@@ -46,6 +46,6 @@ is "$(cat "$M"/{one,two,three}/nics/lan/address | sort -u | wc -l)" 3 "addresses
 
 note "all are reached at once"
 for m in one two three; do answers $m; done
-sh_linux two "ping -q -c 1 -W 20 $(cat "$(card one)/address")"
+sh_linux two "ping -q -c 3 -i 0.3 -W 20 $(cat "$(card one)/address")"
 like "$(sh_linux one 'cat /sys/class/net/eth0/address')" "$(cat "$(card one)/mac")"
 undefine one two three

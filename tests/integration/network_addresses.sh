@@ -53,7 +53,7 @@ heard() { grep -q "$1" "$T/heard"; }
 wait_for heard address
 wait_for heard hosts
 kill $watcher
-ping -q -c 1 -W 20 "$(address web)" >"$T/ping" || fail "its address does not answer"
+ping -q -c 3 -i 0.3 -W 20 "$(address web)" >"$T/ping" || fail "its address does not answer"
 is "$(grep -c . "$M/web/nics/lan/addresses")" 1
 like "$(cat "$N/lan/hosts")" '^10\.77\.0\.5 web$'
 
@@ -107,7 +107,7 @@ tell web "i $theirs"                         # held for db
 tell web 'i 10.99.0.77'
 wait_for address_is web 10.99.0.77
 is "$(cat "$M/web/nics/lan/addresses")" 10.99.0.77
-ping -q -c 1 -W 20 10.99.0.77 >"$T/ping" || fail "its address does not answer"
+ping -q -c 3 -i 0.3 -W 20 10.99.0.77 >"$T/ping" || fail "its address does not answer"
 
 note "with the filter, only the address that is held for it"
 put "$N/lan/filter" strict

@@ -18,7 +18,7 @@ echo 'mode = "isolated"; host = false; subnet = "10.74.0.0/24"; subnet6 = "";' >
 boot_linux web
 wire_guest far two
 far=$(held far two)
-ping -q -c 1 -W 20 "$far" >"$T/ping" || fail "the host does not reach the guest in two"
+ping -q -c 3 -i 0.3 -W 20 "$far" >"$T/ping" || fail "the host does not reach the guest in two"
 put "$M/far/nics/lan/ctl" 'capture on'
 # echoed FROM: requests of that address that came to the guest in two
 echoed() { tcpdump -n -r "$M/far/nics/lan/pcap" 'icmp[icmptype] = icmp-echo' 2>/dev/null | grep -cE "IP $1[0-9.]* > $far" || true; }
@@ -30,10 +30,10 @@ route_by() {
 # nobody_heard FROM: neither the outside nor the guest in two, and both hear what they may
 nobody_heard() {
 	is "$(seen v4)$(seen v6)" "" "who asked the outside"
-	ping -q -c 1 -W 20 10.200.0.2 >"$T/ping"
+	ping -q -c 3 -i 0.3 -W 20 10.200.0.2 >"$T/ping"
 	is "$(seen v4)" "10.200.0.1 " "the host asked the outside"
 	forget_seen
-	ping -q -c 1 -W 20 "$far" >"$T/ping"
+	ping -q -c 3 -i 0.3 -W 20 "$far" >"$T/ping"
 	wait_for has_echoed 10.72.0.1
 	is "$(echoed "$1")" 0 "requests of $1 in network two"
 }
@@ -62,7 +62,7 @@ guest_cannot web "$far"
 nobody_heard 10.73.
 outside ip route add 10.73.0.0/24 via 10.200.0.1
 ! outside ping -q -c 1 -W 1 "$(address web)" >"$T/ping" || fail "the outside reaches an isolated guest"
-ping -q -c 1 -W 20 "$(address web)" >"$T/ping" || fail "the host does not reach its isolated guest"
+ping -q -c 3 -i 0.3 -W 20 "$(address web)" >"$T/ping" || fail "the host does not reach its isolated guest"
 
 note "one without the host: its guests, and nobody else"
 wire_guest near dark 10.74.0.9

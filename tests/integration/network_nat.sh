@@ -33,8 +33,8 @@ guest_pings web fd77::1
 guest_pings web fd00:200::2
 guest_pings db "$(address web)"
 guest_pings db "$(linux_address6 web fd77:)"
-ping -q -c 1 -W 20 "$(address web)" >"$T/ping" || fail "the host does not reach web"
-ping -q -c 1 -W 20 "$(linux_address6 web fd77:)" >"$T/ping" || fail "the host does not reach web's IPv6"
+ping -q -c 3 -i 0.3 -W 20 "$(address web)" >"$T/ping" || fail "the host does not reach web"
+ping -q -c 3 -i 0.3 -W 20 "$(linux_address6 web fd77:)" >"$T/ping" || fail "the host does not reach web's IPv6"
 is "$(seen v4)" "10.200.0.1 " "who asked the outside: the host, for its guests"
 is "$(seen v6)" "fd00:200::1 " "who asked the outside by IPv6"
 
@@ -43,7 +43,7 @@ outside ip route add 10.77.0.0/24 via 10.200.0.1
 outside ip -6 route add fd77::/64 via fd00:200::1
 ! outside ping -q -c 1 -W 1 "$(address web)" >"$T/ping" || fail "the outside reaches web"
 ! outside ping -q -c 1 -W 1 "$(linux_address6 web fd77:)" >"$T/ping" || fail "the outside reaches web's IPv6"
-outside ping -q -c 1 -W 20 10.77.0.1 >"$T/ping" || fail "the outside has no way here at all: that proves nothing"
+outside ping -q -c 3 -i 0.3 -W 20 10.77.0.1 >"$T/ping" || fail "the outside has no way here at all: that proves nothing"
 
 note "names: of each other, and on the host"
 like "$(sh_linux web 'nslookup db.lan.test')" "Address: $(address db)"
@@ -94,7 +94,7 @@ like "$(sh_linux web 'nslookup db.lan.test')" "Address: $(address db)"
 note "daemon and VMMs are killed: a new daemon finds nobody there, and takes all of it off the host"
 web=$(address web)
 kill_daemon
-ping -q -c 1 -W 20 "$web" >"$T/ping" || fail "no ping without a daemon"
+ping -q -c 3 -i 0.3 -W 20 "$web" >"$T/ping" || fail "no ping without a daemon"
 for pid in $(vmm_pids); do kill -KILL "$pid"; done
 umount -l "$MNT"
 wait_for no_vmm

@@ -44,7 +44,7 @@ mkdir "$N/lan"
 echo 'subnet = "10.99.0.0/24"; subnet6 = "fd99::/64";' >"$N/lan/config"
 wire_guest web lan
 web=$(held web lan)
-pings() { ping -q -c 1 -W 20 "$web" >"$T/ping" || fail "no ping $1"; }
+pings() { ping -q -c 3 -i 0.3 -W 20 "$web" >"$T/ping" || fail "no ping $1"; }
 pings "at first"
 
 note "others' tables are as they were; ours come back when all is flushed"

@@ -33,16 +33,16 @@ forget_seen
 guest_pings web 10.200.0.2
 guest_pings web fd00:200::2
 is "$(seen v4)$(seen v6)" "$web $web6 "
-outside ping -q -c 1 -W 20 "$web" >"$T/ping" || fail "the outside does not reach the guest"
-outside ping -q -c 1 -W 20 "$web6" >"$T/ping" || fail "the outside does not reach the guest's IPv6"
+outside ping -q -c 3 -i 0.3 -W 20 "$web" >"$T/ping" || fail "the outside does not reach the guest"
+outside ping -q -c 3 -i 0.3 -W 20 "$web6" >"$T/ping" || fail "the outside does not reach the guest's IPv6"
 serves web
 like "$(outside bash -c "$(declare -f fetch); fetch $web 80")" this-is-web
 like "$(outside bash -c "$(declare -f fetch); fetch $web6 80")" this-is-web
 
 note "9000 bytes in one piece, and no more"
 like "$(sh_linux web 'cat /sys/class/net/eth0/mtu')" 9000
-ping -q -c 1 -W 20 -M "do" -s 8972 "$web" >"$T/ping" || fail "no ping of 9000 bytes from the host"
-outside ping -q -c 1 -W 20 -M "do" -s 8972 "$web" >"$T/ping" || fail "no ping of 9000 bytes from outside"
+ping -q -c 3 -i 0.3 -W 20 -M "do" -s 8972 "$web" >"$T/ping" || fail "no ping of 9000 bytes from the host"
+outside ping -q -c 3 -i 0.3 -W 20 -M "do" -s 8972 "$web" >"$T/ping" || fail "no ping of 9000 bytes from outside"
 ! ping -q -c 1 -W 1 -M "do" -s 8973 "$web" >"$T/ping" 2>&1 || fail "9001 bytes went through"
 
 note "a guest does not speak with another's address"
@@ -61,7 +61,7 @@ if command -v iptables-nft >/dev/null; then
 	! outside ping -q -c 1 -W 1 "$web" >"$T/ping" || fail "that firewall lets all pass"
 	iptables-nft -I DOCKER-USER -i "$(cat "$N/lab/bridge")" -j ACCEPT
 	iptables-nft -I DOCKER-USER -o "$(cat "$N/lab/bridge")" -j ACCEPT
-	outside ping -q -c 1 -W 20 "$web" >"$T/ping" || fail "the outside does not reach the guest"
+	outside ping -q -c 3 -i 0.3 -W 20 "$web" >"$T/ping" || fail "the outside does not reach the guest"
 	guest_pings web 10.200.0.2
 	nft delete table ip filter
 fi

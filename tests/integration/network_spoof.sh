@@ -111,11 +111,11 @@ silent a "$(ipv4 "$IB")"
 note "separate: not even its own words reach another guest, but the host"
 put "$N/lan/guests" separate
 tell a "i $IA"
-ping -q -c 1 -W 20 "$IA" >"$T/ping" || fail "the host does not reach it"
+ping -q -c 3 -i 0.3 -W 20 "$IA" >"$T/ping" || fail "the host does not reach it"
 n=$(all_of_a)
 tell a "a $(arp mm "$IA")"
 tell a "a $(hex "$B")mm$(ipv4 "$IA" | cut -c15-)"
-ping -q -c 1 -W 20 "$IA" >"$T/ping" # what was sent before would be there by now
+ping -q -c 3 -i 0.3 -W 20 "$IA" >"$T/ping" # what was sent before would be there by now
 is "$(all_of_a)" "$n" "what b hears"
 put "$N/lan/guests" together
 says_it "$(arp mm "$IA")"
@@ -125,7 +125,7 @@ do_ctl b start # a new port is one from the start
 wait_console b 'link 1'
 n=$(all_of_a)
 tell a "a $(arp mm "$IA")"
-ping -q -c 1 -W 20 "$IA" >"$T/ping"
+ping -q -c 3 -i 0.3 -W 20 "$IA" >"$T/ping"
 is "$(all_of_a)" "$n" "what b hears"
 
 note "hairpin: what a guest sends does not come back to it"

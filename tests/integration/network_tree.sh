@@ -57,7 +57,7 @@ says 'web' "$N/lan/error"
 
 note "the cable, and what passes through it"
 put "$M/web/nics/first/ctl" 'capture on'
-ping -q -c 1 -W 20 10.99.0.2 >"$T/ping"
+ping -q -c 3 -i 0.3 -W 20 10.99.0.2 >"$T/ping"
 captured() { tcpdump -r "$M/web/nics/first/pcap" 2>/dev/null | grep -q 'ICMP echo reply'; }
 if command -v tcpdump >/dev/null; then wait_for captured; fi
 put "$M/web/nics/first/ctl" 'capture off'

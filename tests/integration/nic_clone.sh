@@ -19,7 +19,7 @@ guest a lan
 guest w lan # watches
 ip_of() { sed -n "s/^\([0-9.]*\) $1\$/\1/p" "$N/lan/hosts"; }
 tell a "i $(ip_of a)"
-ping -q -c 1 -W 20 "$(ip_of a)" >"$T/ping" || fail "a does not answer"
+ping -q -c 3 -i 0.3 -W 20 "$(ip_of a)" >"$T/ping" || fail "a does not answer"
 put "$N/lan/filter" off # nothing but its cable keeps the clone's frames in
 TYPE=0806 # what would come through in any case
 
@@ -56,7 +56,7 @@ mkdir "$M/a/snapshots/s"
 put "$M/a/snapshots/s/ctl" restore
 is "$(cat "$(card a)/state")" connected # it is its own
 tell a "i $(ip_of a)"
-ping -q -c 1 -W 20 "$(ip_of a)" >"$T/ping" || fail "a does not answer after it went back"
+ping -q -c 3 -i 0.3 -W 20 "$(ip_of a)" >"$T/ping" || fail "a does not answer after it went back"
 undefine c
 
 note "reset: it finds its own card, connected, and both answer"

@@ -61,7 +61,7 @@ wait_for carrier eth0 0
 ping -q -c 1 -W 1 "$address" >"$T/ping" && fail "a ping passed without a link"
 cards 'lan = { network = "lan"; mac = "52:54:00:00:77:01"; };'
 wait_for carrier eth0 1
-ping -q -c 1 -W 20 "$address" >"$T/ping" || fail "no ping after the link came back"
+ping -q -c 3 -i 0.3 -W 20 "$address" >"$T/ping" || fail "no ping after the link came back"
 
 note "another card comes, and goes"
 cards 'lan = { network = "lan"; mac = "52:54:00:00:77:01"; }; two = { network = "lan"; mac = "52:54:00:00:77:02"; };'
@@ -74,15 +74,15 @@ cards 'lan = { network = "lan"; mac = "52:54:00:00:77:01"; };'
 wait_for not_there
 one_tap() { [ "$(taps)" = 1 ]; }
 wait_for one_tap
-ping -q -c 1 -W 20 "$address" >"$T/ping" || fail "no ping on the card that stayed"
+ping -q -c 3 -i 0.3 -W 20 "$address" >"$T/ping" || fail "no ping on the card that stayed"
 
 note "a daemon that is killed: the guest stays connected, and so does the next daemon"
 kill_daemon
 umount -l "$MNT"
-ping -q -c 1 -W 20 "$address" >"$T/ping" || fail "no ping without a daemon"
+ping -q -c 3 -i 0.3 -W 20 "$address" >"$T/ping" || fail "no ping without a daemon"
 start_daemon
 is "$(state_of web)" running
-ping -q -c 1 -W 20 "$address" >"$T/ping" || fail "no ping with another daemon"
+ping -q -c 3 -i 0.3 -W 20 "$address" >"$T/ping" || fail "no ping with another daemon"
 cards 'lan = { network = "lan"; mac = "52:54:00:00:77:01"; link = false; };'
 wait_for carrier eth0 0
 cards 'lan = { network = "lan"; mac = "52:54:00:00:77:01"; };'
@@ -95,7 +95,7 @@ do_ctl web save
 wait_for no_taps
 do_ctl web start
 is "$(taps)" 2 "taps"
-ping -q -c 1 -W 20 "$address" >"$T/ping" || fail "no ping after it was saved"
+ping -q -c 3 -i 0.3 -W 20 "$address" >"$T/ping" || fail "no ping after it was saved"
 there || fail "the second card has gone"
 
 note "its network is not there: the start says so"

@@ -42,6 +42,6 @@ ping -q -c 1 -W 1 10.99.0.2 >"$T/ping" && fail "a ping passed without a link"
 echo '!link 1' >&3
 back() { [ "$(grep -c 'link 1' "$T/out")" = 2 ]; }
 wait_for back
-ping -q -c 1 -W 10 -s 3 10.99.0.2 >"$T/ping" || fail "no ping after the link came back"
+ping -q -c 3 -i 0.3 -W 10 -s 3 10.99.0.2 >"$T/ping" || fail "no ping after the link came back"
 wait $vmm || fail "vmm_run: $(cat "$T/err")"
 printed 'net: done'

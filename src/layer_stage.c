@@ -3,13 +3,15 @@
  * New layers over a machine's disks, around an instant:
  *
  *	make     an empty image over each disk's chain, on stable storage
+ *	mark     the disk is `staged`, also in the VMM's note
  *	note     the machine has those layers: a disk reads the same through them
  *	stage    its VMM is handed each, and goes over to them at its next VMM_SNAPSHOT
  *	freeze   (after that) what is below reaches stable storage and is let go for readers
  *
- * Between stage and freeze nobody but the VMM knows whether it writes to the new layer or
- * still to the one below: the disk is `staged` then, also in the VMM's note, and its layers
- * are not merged while it runs.
+ * Between note and freeze nobody but the VMM knows whether it writes to the new layer or
+ * still to the one below: the disk is `staged` then, and its layers are not merged while it
+ * runs. It is marked first: a daemon that found the layer without the mark would merge what the
+ * VMM writes to, and what it writes from then on would be nowhere.
  * A machine without a VMM has its disks opened, and so locked, until its layers are noted.
  */
 #define LOG_MODULE "layer"
@@ -239,7 +241,7 @@ static int note(struct layer_set *set, void *arg, struct err *err)
 	return r;
 }
 
-/* From here on the VMM may write to the new ones, whether it says so or not. */
+/* From here on the VMM may write to new ones, whether it says so or not. */
 static void mark_staged(struct stage *s)
 {
 	pthread_mutex_lock(&s->m->lock);
@@ -257,7 +259,6 @@ static int hand_over(struct stage *s)
 {
 	int r = 0;
 
-	mark_staged(s);
 	for (size_t i = 0; r == 0 && i < s->n; i++) {
 		const struct staged *d = &s->disks[i];
 		struct vmm_disk_name msg = {0};
@@ -285,6 +286,8 @@ static int run(struct stage *s)
 
 	if (r == 0)
 		r = make_layers(s);
+	if (r == 0 && s->vmm)
+		mark_staged(s);
 	if (r == 0)
 		r = machine_layers_change(s->m, note, s, s->err);
 	return r == 0 && s->vmm ? hand_over(s) : r;

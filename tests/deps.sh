@@ -9,7 +9,7 @@ build='gcc make pkg-config libc6-dev libfuse3-dev fuse3 libconfig-dev libzstd-de
 	liblz4-dev zlib1g-dev liburing-dev libnbd-dev libmnl-dev'
 check='libcmocka-dev clang libclang-rt-14-dev llvm cppcheck clang-format gdb python3 zsh vim-tiny
 	inotify-tools sshfs openssh-server openssh-client rsync acpica-tools attr acl xz-utils zstd lz4
-	procps psmisc util-linux iproute2 iputils-ping tcpdump nftables dnsmasq-base passt qemu-utils e2fsprogs binutils nbdkit libnbd-bin gnutls-bin'
+	procps psmisc strace util-linux iproute2 iputils-ping tcpdump nftables dnsmasq-base passt qemu-utils e2fsprogs binutils nbdkit libnbd-bin gnutls-bin'
 bench="$check qemu-system-x86 libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients bc"
 # What the Linux guest of the tests is built with.
 guest=$(sed 's/#.*//' tests/guest/linux/packages 2>/dev/null || true)

@@ -1,12 +1,12 @@
 #!/bin/bash
 # The daemon, the VMM of the first, who holds its memory, or any VMM is killed at any moment of a
 # clone: there are all of the new machines or (where a daemon was there to see it) none, each is
-# whole, no process and no layer is left that nobody knows, and the first loses nothing. (ROUNDS=100 for more of it)
+# whole, no process and no layer is left that nobody knows, and the first loses nothing.
 # time: 400
 . "${0%/*}/../lib.sh"
 
 need_kvm
-ROUNDS=${ROUNDS:-10}
+ROUNDS=${ROUNDS:-24}
 vmm_forks
 start_daemon
 last() { whole_lines "$M/$1/console" | grep -aoE '^(entry|begin) [0-9]+$' | tail -n 1 | cut -d' ' -f2; }

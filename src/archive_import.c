@@ -8,8 +8,8 @@
  * Nothing of that is anybody's before the end has been seen and all checksums were right. Then:
  *
  *	1	the files are synced, get their owner and their names
- *	2	the machine is saved with the memory, the state and the definition (save.h), which
- *is stored with all checks of a write to `config`
+ *	2	the machine is saved with the memory, the state and the definition (save.h); that is
+ *		stored with all checks of a write to `config`
  *
  * What fails takes back what was done before it. Whoever crashes in between leaves the machine as
  * it was, or all of it.

@@ -21,14 +21,8 @@
 #include "util/file.h"
 #include "util/log.h"
 
-#define HIDDEN_MAX 64
-#define FEW	   3	/* up to which each file is synced, and not all that the file system has */
-#define MODE_MAX   0755 /* of a clone's directory, whatever others may do with what it came from */
-
-static void hidden_name(char name[HIDDEN_MAX], const struct machine *m)
-{
-	snprintf(name, HIDDEN_MAX, ".new-%s", m->id);
-}
+#define FEW	 3    /* up to which each file is synced, and not all that the file system has */
+#define MODE_MAX 0755 /* of a clone's directory, whatever others may do with what it came from */
 
 /* --- names ------------------------------------------------------------------------------------ */
 
@@ -71,38 +65,21 @@ static bool are_few(const struct clones *c)
 	return c->n <= FEW;
 }
 
-/* New files reach stable storage one by one where they are few, else with all there is. */
-static int sync_layer(struct clones *c, const char *id)
+/* How new files reach stable storage: one by one where they are few (NULL: with all there is). */
+static struct sync_list *written_of(struct clones *c)
 {
-	int fd = layer_open(c->model, LAYER_DISK, id, true, c->err);
-
-	if (fd < 0)
-		return fd;
-	return sync_list_add(&c->written, fd) < 0 ? err_set(c->err, -ENOMEM, "out of memory") : 0;
+	return are_few(c) ? &c->written : NULL;
 }
 
 /* A new, empty layer becomes the top. */
 static int put_over(struct clones *c, struct clone *one)
 {
 	struct disk_layers *disk = &one->layers.disks[one->layers.n - 1];
-	struct layer_chain *chain = &disk->chain;
-	char *id = one->made[one->n_made];
-	int r;
+	int r =
+	    layer_batch_put_over(&c->batch, disk, written_of(c), one->made[one->n_made], c->err);
 
-	if (chain->n >= LAYERS_MAX)
-		return err_set(c->err, -ENOSPC, "disk %s has %d layers already", disk->name,
-			       LAYERS_MAX);
-	r = layer_batch_make_over(&c->batch, disk, disk->bytes, id, c->err);
-	if (r < 0)
-		return r;
-	one->n_made++;
-	r = are_few(c) ? sync_layer(c, id) : 0;
-	if (r < 0)
-		return r;
-	memmove(chain->ids[1], chain->ids[0], chain->n * sizeof(chain->ids[0]));
-	memcpy(chain->ids[0], id, ID_TEXT);
-	chain->n++;
-	return 0;
+	one->n_made += r == 0;
+	return r;
 }
 
 static int make_layers(struct clones *c, struct clone *one)
@@ -207,12 +184,12 @@ static int refused(struct clones *c, const char *name, int r)
 /* Its directory, complete, under its hidden name. */
 static int write_machine(struct clones *c, struct clone *one)
 {
-	struct sync_list *list = are_few(c) ? &c->written : NULL;
+	struct sync_list *list = written_of(c);
 	_cleanup_close_ int dir = -1;
-	char hidden[HIDDEN_MAX];
+	char hidden[MACHINE_NAME_MAX + 1];
 	int r = 0;
 
-	hidden_name(hidden, one->m);
+	store_dir_name(one->m, hidden);
 	if (mkdirat(c->model->machines_fd, hidden, 0700) < 0)
 		return refused(c, one->name, -errno);
 	dir = openat(c->model->machines_fd, hidden, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -226,14 +203,8 @@ static int write_machine(struct clones *c, struct clone *one)
 
 static int sync_few(struct clones *c)
 {
-	int r = 0;
+	int r = sync_list_sync(&c->written);
 
-	if (c->batch.models) /* there are new layers */
-		r = sync_list_add(&c->written,
-				  openat(c->model->state_fd, "layers",
-					 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-	if (r == 0)
-		r = sync_list_sync(&c->written);
 	return r < 0 ? refused(c, "the definitions", r) : 0;
 }
 
@@ -252,8 +223,9 @@ static int sync_many(struct clones *c)
 
 static int write_all(struct clones *c)
 {
-	int r = layer_batch_begin(&c->batch, c->model, c->err);
+	int r = 0;
 
+	layer_batch_begin(&c->batch, c->model);
 	for (unsigned i = 0; r == 0 && i < c->n; i++) {
 		struct clone *one = &c->list[i];
 

@@ -72,6 +72,8 @@ struct disk_layers *layer_set_find(const struct layer_set *set, const char *disk
 				   const char *source);
 /* Appends a copy of @disk. -ENOMEM. */
 int layer_set_add(struct layer_set *set, const struct disk_layers *disk);
+/* @id is the top of its chain from now on; no reference is taken. -ENOSPC with words. */
+int disk_layers_push(struct disk_layers *disk, const char id[ID_TEXT], struct err *err);
 /* Takes the one at @index out. */
 void layer_set_cut(struct layer_set *set, size_t index);
 /*

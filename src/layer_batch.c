@@ -4,6 +4,7 @@
  * memory, and they are copies of what it holds; all reach stable storage with one syncfs(2).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,11 +28,9 @@ struct layer_model {
 	size_t len;
 };
 
-int layer_batch_begin(struct layer_batch *batch, struct model *model, struct err *err)
+void layer_batch_begin(struct layer_batch *batch, struct model *model)
 {
-	(void)err;
 	*batch = (struct layer_batch){.model = model};
-	return 0;
 }
 
 void layer_batch_end(struct layer_batch *batch)
@@ -52,19 +51,18 @@ static const char *top_of(const struct disk_layers *below)
 }
 
 static const struct layer_model *find(const struct layer_batch *batch,
-				      const struct disk_layers *below, uint64_t bytes)
+				      const struct disk_layers *below)
 {
 	const struct layer_model *one = batch->models;
 
-	while (one && (one->bytes != bytes || strcmp(one->over, top_of(below)) != 0 ||
+	while (one && (one->bytes != below->bytes || strcmp(one->over, top_of(below)) != 0 ||
 		       one->format != below->format || strcmp(one->source, below->source) != 0))
 		one = one->next;
 	return one;
 }
 
 /* In memory: nothing waits for a disk before all are there. */
-static int make_model(struct layer_batch *batch, const struct disk_layers *below, uint64_t bytes,
-		      struct err *err)
+static int make_model(struct layer_batch *batch, const struct disk_layers *below, struct err *err)
 {
 	_cleanup_close_ int fd = memfd_create("layer", MFD_CLOEXEC);
 	struct layer_model *one;
@@ -73,7 +71,7 @@ static int make_model(struct layer_batch *batch, const struct disk_layers *below
 
 	if (fd < 0)
 		return err_set(err, -errno, "cannot make a layer: %m");
-	r = layer_write_over(batch->model, below, bytes, fd, err);
+	r = layer_write_over(batch->model, below, below->bytes, fd, err);
 	if (r < 0)
 		return r;
 	if (fstat(fd, &st) < 0 || st.st_size <= 0 || st.st_size > IMAGE_MAX)
@@ -85,7 +83,7 @@ static int make_model(struct layer_batch *batch, const struct disk_layers *below
 	batch->models = one;
 	strcpy(one->over, top_of(below));
 	one->format = below->format;
-	one->bytes = bytes;
+	one->bytes = below->bytes;
 	one->len = (size_t)st.st_size;
 	one->source = strdup(below->source);
 	one->data = malloc(one->len);
@@ -113,26 +111,39 @@ static int write_copy(const struct layer_model *one, int fd)
 	return r;
 }
 
-int layer_batch_make_over(struct layer_batch *batch, const struct disk_layers *below,
-			  uint64_t bytes, char id[ID_TEXT], struct err *err)
+/* The file, and the directory that has its name: once is enough, as all are there by then. */
+static int add_written(struct layer_batch *batch, struct sync_list *written, int *fd, bool first)
 {
-	const struct layer_model *one = find(batch, below, bytes);
-	_cleanup_close_ int fd = -1;
-	int r = 0;
+	int dir, r = sync_list_add(written, take_fd(fd));
 
-	if (below->chain.n >= LAYERS_MAX)
-		return err_set(err, -ENOSPC, "it has %d layers already", LAYERS_MAX);
-	if (!one)
-		r = make_model(batch, below, bytes, err);
+	if (r < 0 || !first)
+		return r;
+	dir = fcntl(batch->model->layers->dir, F_DUPFD_CLOEXEC, 3);
+	return dir < 0 ? -errno : sync_list_add(written, dir);
+}
+
+int layer_batch_put_over(struct layer_batch *batch, struct disk_layers *disk,
+			 struct sync_list *written, char id[ID_TEXT], struct err *err)
+{
+	bool first = !batch->models;
+	const struct layer_model *one = find(batch, disk);
+	_cleanup_close_ int fd = -1;
+	int r = one ? 0 : make_model(batch, disk, err);
+
 	if (r == 0)
 		r = layer_make(batch->model, LAYER_DISK, id, &fd, err);
 	if (r < 0)
 		return r;
 	r = write_copy(one ? one : batch->models, fd);
-	if (r == 0)
-		return 0;
-	layer_put(batch->model, LAYER_DISK, id);
-	return err_set(err, r, "cannot make a layer: %s", strerror(-r));
+	if (r == 0 && written)
+		r = add_written(batch, written, &fd, first);
+	if (r < 0)
+		err_set(err, r, "cannot make a layer: %s", strerror(-r));
+	else
+		r = disk_layers_push(disk, id, err);
+	if (r < 0)
+		layer_put(batch->model, LAYER_DISK, id);
+	return r;
 }
 
 int layer_batch_sync(struct layer_batch *batch, struct err *err)

@@ -59,6 +59,19 @@ int layer_set_add(struct layer_set *set, const struct disk_layers *disk)
 	return 0;
 }
 
+int disk_layers_push(struct disk_layers *disk, const char id[ID_TEXT], struct err *err)
+{
+	struct layer_chain *chain = &disk->chain;
+
+	if (chain->n >= LAYERS_MAX)
+		return err_set(err, -ENOSPC, "disk %s has %d layers already", disk->name,
+			       LAYERS_MAX);
+	memmove(chain->ids[1], chain->ids[0], chain->n * sizeof(chain->ids[0]));
+	memcpy(chain->ids[0], id, ID_TEXT);
+	chain->n++;
+	return 0;
+}
+
 void layer_set_cut(struct layer_set *set, size_t index)
 {
 	disk_free(&set->disks[index]);

@@ -199,7 +199,6 @@ static bool is_same(const struct disk_layers *now, const struct disk_layers *bel
 static int put_over(struct layer_set *set, const struct staged *d, struct err *err)
 {
 	struct disk_layers *now = layer_set_find(set, d->below.name, d->below.source);
-	struct layer_chain *chain;
 
 	if (!is_same(now, &d->below))
 		return err_set(err, -EBUSY, "layers of disk %s have changed meanwhile",
@@ -207,15 +206,8 @@ static int put_over(struct layer_set *set, const struct staged *d, struct err *e
 	if (!now && layer_set_add(set, &d->below) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	now = now ? now : &set->disks[set->n - 1];
-	chain = &now->chain;
-	if (chain->n >= LAYERS_MAX)
-		return err_set(err, -ENOSPC, "disk %s has %d layers already", now->name,
-			       LAYERS_MAX);
-	memmove(chain->ids[1], chain->ids[0], chain->n * sizeof(chain->ids[0]));
-	memcpy(chain->ids[0], d->id, ID_TEXT);
-	chain->n++;
 	now->bytes = d->below.bytes;
-	return 0;
+	return disk_layers_push(now, d->id, err);
 }
 
 /* The new set; what it is without the new layers is frozen. */

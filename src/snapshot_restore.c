@@ -129,30 +129,6 @@ static int look(struct restore *r)
 /* --- layers ----------------------------------------------------------------------------------
  */
 
-/* The new one becomes the top. */
-static int put_over(struct restore *r, struct disk_layers *disk)
-{
-	struct layer_chain *chain = &disk->chain;
-	_cleanup_close_ int fd = -1;
-	int e;
-
-	if (chain->n >= LAYERS_MAX)
-		return err_set(r->err, -ENOSPC, "disk %s has %d layers already", disk->name,
-			       LAYERS_MAX);
-	e = layer_batch_make_over(&r->batch, disk, disk->bytes, r->made[r->n_made], r->err);
-	if (e < 0)
-		return e;
-	fd = layer_open(r->m->model, LAYER_DISK, r->made[r->n_made], true, r->err);
-	if (fd < 0 || sync_list_add(&r->written, take_fd(&fd)) < 0) {
-		layer_put(r->m->model, LAYER_DISK, r->made[r->n_made]);
-		return fd < 0 ? fd : err_set(r->err, -ENOMEM, "out of memory");
-	}
-	memmove(chain->ids[1], chain->ids[0], chain->n * sizeof(chain->ids[0]));
-	strcpy(chain->ids[0], r->made[r->n_made++]);
-	chain->n++;
-	return 0;
-}
-
 static int make_layers(struct restore *r)
 {
 	int e = layer_set_copy(&r->layers, &r->s->layers);
@@ -166,13 +142,12 @@ static int make_layers(struct restore *r)
 	for (size_t i = 0; e == 0 && i < r->layers.n; i++) {
 		const struct disk *disk = definition_disk(r->s->def, r->layers.disks[i].name);
 
-		if (disk && !disk->values.readonly)
-			e = put_over(r, &r->layers.disks[i]);
+		if (!disk || disk->values.readonly)
+			continue;
+		e = layer_batch_put_over(&r->batch, &r->layers.disks[i], &r->written,
+					 r->made[r->n_made], r->err);
+		r->n_made += e == 0;
 	}
-	if (e == 0 && r->n_made &&
-	    sync_list_add(&r->written, openat(r->m->model->state_fd, "layers",
-					      O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-		return err_set(r->err, -EIO, "the layers cannot be opened");
 	return e;
 }
 
@@ -265,8 +240,7 @@ int snapshot_restore(struct snapshot *s, struct job *job, struct cancel *cancel,
 	int e = look(&r);
 
 	(void)job;
-	if (e == 0)
-		e = layer_batch_begin(&r.batch, s->m->model, err);
+	layer_batch_begin(&r.batch, s->m->model);
 	if (e == 0)
 		e = make_layers(&r);
 	if (e == 0)

@@ -17,7 +17,7 @@ watch() {
 	wait_for watching
 }
 # the kernel lists the watch for the process; or it saw a late event of what was before, and ended
-watching() { grep -qs '^inotify' /proc/$WATCHER/fdinfo/3 || grep -q '^State:.*Z' /proc/$WATCHER/status; }
+watching() { grep -qs '^inotify' /proc/$WATCHER/fdinfo/3 || ! kill -0 $WATCHER 2>/dev/null; }
 seen() { wait "$WATCHER" || fail "inotifywait saw nothing of $1: $(cat "$T/watch.log")"; }
 
 watch create "$M"

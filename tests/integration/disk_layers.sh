@@ -10,16 +10,16 @@ need_kvm
 need_cmd qemu-img
 
 vmm='' merges=0
-printed() { grep -aqE "$1" "$T/out"; }
-times() { [ "$(grep -aEc "$1" "$T/err")" -ge "$2" ]; }
-last() { printf '%d' "$(grep -ao '^entry [0-9a-fx]*$' "$T/out" | tail -n 1 | cut -d' ' -f2)"; }
+printed() { grep -aqE "$1" "$T/out.log"; }
+times() { [ "$(grep -aEc "$1" "$T/err.log")" -ge "$2" ]; }
+last() { printf '%d' "$(grep -ao '^entry [0-9a-fx]*$' "$T/out.log" | tail -n 1 | cut -d' ' -f2)"; }
 past() { [ "$(last)" -gt "$1" ]; }
 goes_on() { wait_for past "$(last)"; }
 # begin DISK: the guest on it; commands go to descriptor 9
 begin() {
 	rm -f commands
 	mkfifo commands
-	"$TOOLS/vmm_run" --vmm "$BUILD/filevisor-vmm" --disk "$1" --timeout 200 "$GUESTS/ledger.elf" <commands >out 2>err &
+	"$TOOLS/vmm_run" --vmm "$BUILD/filevisor-vmm" --disk "$1" --timeout 200 "$GUESTS/ledger.elf" <commands >out.log 2>err.log &
 	vmm=$!
 	exec 9>commands
 	wait_for printed '^begin '
@@ -34,16 +34,16 @@ say() {
 quit() {
 	echo '!quit' >&9
 	exec 9>&-
-	wait $vmm || fail "vmm_run: $(cat err)"
-	! grep -aE 'DISAGREE|failed|merge:|error' out err || fail "$(cat out err)"
+	wait $vmm || fail "vmm_run: $(cat err.log)"
+	! grep -aE 'DISAGREE|failed|merge:|error' out.log err.log || fail "$(cat out.log err.log)"
 }
 # stands PATH: the guest on it finds at least what it had been told to be stable
 stands() {
 	local had
 	had=$(last)
 	begin "qcow2:$1"
-	[ "$(printf '%d' "$(awk '/^begin/ { print $2; exit }' out)")" -ge "$had" ] ||
-		fail "it had $had entries: $(head -n 3 out)"
+	[ "$(printf '%d' "$(awk '/^begin/ { print $2; exit }' out.log)")" -ge "$had" ] ||
+		fail "it had $had entries: $(head -n 3 out.log)"
 	quit
 }
 format_of() { if [ "$1" = "${chain[0]}" ]; then echo "$format"; else echo qcow2; fi; }

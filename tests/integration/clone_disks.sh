@@ -51,7 +51,7 @@ was=$(last b2)
 do_ctl b2 start
 wait_console b2 'begin [1-9][0-9]*$'
 all_agree b2
-[ "$(grep -aoE 'begin [0-9]+' "$M/b2/console" | tail -n 1 | cut -d' ' -f2)" -ge "$was" ] || fail "b2 lost what it had written"
+[ "$(whole_lines "$M/b2/console" | grep -aoE 'begin [0-9]+' | tail -n 1 | cut -d' ' -f2)" -ge "$was" ] || fail "b2 lost what it had written"
 rest b2
 
 note "of a snapshot, and of a saved one"
@@ -62,7 +62,7 @@ put "$M/m/snapshots/s/ctl" 'clone d 2'
 all_agree d1 d2 m
 rest d2
 for i in 1 2; do
-	first=$(grep -aoE '^entry [0-9]+$' "$M/d$i/console" | sed -n 2p | cut -d' ' -f2)
+	first=$(whole_lines "$M/d$i/console" | grep -aoE '^entry [0-9]+$' | sed -n 2p | cut -d' ' -f2)
 	[ "$first" -le $((at + 3)) ] || fail "d$i began with $first, the snapshot is of $at"
 done
 do_ctl a save

@@ -74,7 +74,7 @@ for ((round = 1; round <= ROUNDS; round++)); do
 		do_ctl m start
 		wait_for begun "$n"
 		goes_on m 10
-		[ "$(grep -aoE 'begin [0-9]+' "$M/m/console" | tail -n 1 | cut -d' ' -f2)" -ge "$was" ] || fail "lost what was written"
+		[ "$(whole_lines "$M/m/console" | grep -aoE 'begin [0-9]+' | tail -n 1 | cut -d' ' -f2)" -ge "$was" ] || fail "lost what was written"
 	fi
 	goes_on m 70
 	agrees m

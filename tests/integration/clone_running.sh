@@ -12,8 +12,8 @@ in_order() {
 	grep -aE '^[0-9]+$' "$M/$1/console" | sed '1d;$d' | awk 'NR != 1 && $1 != last + 1 { print last, $1; exit 1 } { last = $1 }' ||
 		fail "$1: the count is broken"
 }
-last_of() { grep -aE '^[0-9]+$' "$M/$1/console" | sed '$d' | tail -n 1; }
-first_of() { grep -aE '^[0-9]+$' "$M/$1/console" | sed -n 2p; }
+last_of() { whole_lines "$M/$1/console" | grep -aE '^[0-9]+$' | tail -n 1; }
+first_of() { whole_lines "$M/$1/console" | grep -aE '^[0-9]+$' | sed -n 2p; }
 lines_of() { grep -acE '^[0-9]+$' "$M/$1/console" || true; }
 counted() { [ "$(lines_of "$1")" -gt "$2" ]; }
 goes_on() { wait_for counted "$1" $(($(lines_of "$1") + 5)); }

@@ -24,7 +24,7 @@ for options in cluster_size=64k cluster_size=512 lazy_refcounts=on extended_l2=o
 		wait_state m crashed
 		like "$(cat "$M/m/error")" 'signal 9'
 		# all that was flushed is there: the words of one round, and those of the one under way
-		done=$(grep -ao 'round [0-9][0-9]*' "$M/m/console" | tail -n 1)
+		done=$(whole_lines "$M/m/console" | grep -ao 'round [0-9][0-9]*' | tail -n 1)
 		# leaked clusters are no harm (status 3); corruption is (2)
 		status=0
 		[ "$options" = lazy_refcounts=on ] || qemu-img check -q "$image" >"$T/check.txt" 2>&1 || status=$?

@@ -12,7 +12,7 @@ need_cmd qemu-img
 vmm='' merges=0
 printed() { grep -aqE "$1" "$T/out.log"; }
 times() { [ "$(grep -aEc "$1" "$T/err.log")" -ge "$2" ]; }
-last() { printf '%d' "$(grep -ao '^entry [0-9a-fx]*$' "$T/out.log" | tail -n 1 | cut -d' ' -f2)"; }
+last() { printf '%d' "$(whole_lines "$T/out.log" | grep -ao '^entry [0-9a-fx]*$' | tail -n 1 | cut -d' ' -f2)"; }
 past() { [ "$(last)" -gt "$1" ]; }
 goes_on() { wait_for past "$(last)"; }
 # begin DISK: the guest on it; commands go to descriptor 9

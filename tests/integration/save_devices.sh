@@ -16,7 +16,7 @@ for format in raw qcow2; do
 	mkdir "$M/m/disks/d"
 	put "$M/m/disks/d/source" "$image"
 	do_ctl m start
-	rounds() { grep -ao '^round [0-9]*' "$M/m/console" | sed -n '$s/round //p'; }
+	rounds() { whole_lines "$M/m/console" | grep -ao '^round [0-9]*' | sed -n '$s/round //p'; }
 	past() { [ "$(rounds)" -gt "$1" ]; }
 	wait_console m 'round 2$'
 	for _ in $(seq 8); do
@@ -28,7 +28,7 @@ for format in raw qcow2; do
 	done
 	do_ctl m save
 	last=$(rounds)
-	grep -aE '^round [0-9]+' "$M/m/console" | awk '$2 != NR { print; exit 1 }' || fail "rounds lost or twice"
+	whole_lines "$M/m/console" | grep -aE '^round [0-9]+' | awk '$2 != NR { print; exit 1 }' || fail "rounds lost or twice"
 	! grep -aqi fail "$M/m/console" || fail "requests failed: $(grep -ai fail "$M/m/console" | head -n 3)"
 	qemu-img convert -q -f $format -O raw "$image" "$T/raw"
 	python3 - "$T/raw" "$last" <<'END'

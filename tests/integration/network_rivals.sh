@@ -132,6 +132,27 @@ refuses EEXIST write "$M/other/ctl" start
 says 'lan.*fv-wan' "$M/other/error"
 ip link del fv-wan
 
+note "nor is a table"
+do_ctl web kill
+put "$N/lan/ctl" stop
+is "$(ours)" 0 "tables of ours"
+for family in inet bridge; do
+	stop_daemon
+	nft add table $family "$TABLE"
+	nft add chain $family "$TABLE" kept
+	start_daemon # finds no network of its own there
+	others >"$T/tables"
+	nft -s list table $family "$TABLE" >"$T/theirs"
+	refuses EEXIST write "$N/wan/ctl" start
+	says "table $family $TABLE .*not ours" "$N/wan/error"
+	is "$(cat "$N/wan/state")" failed
+	nft -s list table $family "$TABLE" | diff "$T/theirs" - || fail "the other's table was touched"
+	nft delete table $family "$TABLE"
+	put "$N/wan/ctl" start
+	put "$N/wan/ctl" stop
+done
+wire_start web lan
+
 note "programs that are missing"
 stop_daemon
 mkdir "$T/bin"

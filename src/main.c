@@ -19,6 +19,7 @@
 #include "model.h"
 #include "util/cleanup.h"
 #include "util/log.h"
+#include "util/slice.h"
 #include "version.h"
 
 struct options {
@@ -255,6 +256,7 @@ int main(int argc, char **argv)
 
 	umask(077);
 	log_open("filevisord", false);
+	slice_be_short(true);
 	if (parse_options(&o, argc, argv) < 0) {
 		free_options(&o);
 		return 2;

@@ -18,6 +18,7 @@
 #include "nic_int.h"
 #include "save.h"
 #include "snapshot_int.h"
+#include "spare.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "vmm.h"
@@ -318,6 +319,14 @@ int model_open(struct model **out, const struct model_options *options, struct e
 	return 0;
 }
 
+void model_keep_spare(struct model *model)
+{
+	int r = spares_start(model);
+
+	if (r < 0)
+		log_warn("no VMM is kept at the ready: %s", strerror(-r));
+}
+
 /* Machines let go of their VMMs, which run on. */
 static void disconnect_all(struct model *model)
 {
@@ -346,6 +355,7 @@ void model_close(struct model *model)
 	if (model->jobs)
 		jobs_stop(model->jobs);
 	disk_sizes_close(take_ptr(model->disk_sizes));
+	spares_stop(take_ptr(model->spares));
 	if (model->loop)
 		vmm_loop_stop(model->loop);
 	vsock_calls_close(take_ptr(model->vsock_calls));

@@ -26,6 +26,7 @@ struct start {
 	unsigned n_nics_given;			  /* of these, how many are the VMM's */
 	char tty[64];
 	struct vmm *vmm;
+	struct vmm_burst burst; /* what it is told but for RUN */
 };
 
 /* Whether there is anything to run, and to run it with. */

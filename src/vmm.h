@@ -35,6 +35,7 @@ struct vmm {
 	int state_dir; /* of the machine: consoles; survives renames */
 	int run_dir;   /* RUN/machines/ID */
 	char tty[64];  /* path of the pty's slave; "" without */
+	bool met;      /* it speaks our protocol: HELLO was said before it was adopted */
 
 	pthread_mutex_t note_lock; /* of the file; comes before machine.lock */
 
@@ -94,8 +95,8 @@ int vmm_launch(struct machine *m, struct hold *hold, struct vmm **vmm, struct ca
 /* Ends one that was not adopted. */
 void vmm_discard(struct vmm *vmm);
 /*
- * From now on it is the machine's, and watched; waits until it says HELLO. Where that fails it has
- * to be ended as any VMM, if it has become the machine's.
+ * From now on it is the machine's, and watched; waits until it says HELLO, where it has not. Where
+ * that fails it has to be ended as any VMM, if it has become the machine's.
  */
 int vmm_adopt(struct vmm *vmm, struct cancel *cancel, struct err *err);
 /* As whom the VMM of a machine of that owner runs: never as root. */
@@ -139,6 +140,31 @@ struct vmm_request {
  */
 int vmm_call(struct vmm *vmm, const struct vmm_request *request, struct vmm_reply *reply,
 	     struct err *err);
+
+/*
+ * Requests that follow one another without waiting for the answers, which are only of interest
+ * where they are errors. Not for any of which the next must not be carried out if it fails.
+ */
+struct vmm_burst {
+	struct vmm *vmm; /* borrowed, as @cancel */
+	struct cancel *cancel;
+	unsigned timeout_ms;
+	struct vmm_call *first, **last;
+	unsigned n;
+};
+
+/* @timeout_ms: for the last of its answers, once it is waited for. Its end has to follow. */
+void vmm_burst_begin(struct vmm_burst *burst, struct vmm *vmm, unsigned timeout_ms,
+		     struct cancel *cancel);
+/*
+ * Sends @rq; its own timeout and cancel do not count. @what: words in front of those that it is
+ * refused with, "" for none. -errno with words: it was not sent, or one before it has failed.
+ */
+int vmm_burst_add(struct vmm_burst *burst, const struct vmm_request *rq, const char *what,
+		  struct err *err);
+/* Waits for all answers: 0, or the first error, in the order of sending, as vmm_call(). */
+int vmm_burst_end(struct vmm_burst *burst, struct err *err);
+
 /* Sends without waiting for the answer; whether it went. */
 bool vmm_post(struct vmm *vmm, enum vmm_msg_type type, const void *data, size_t len, const int *fds,
 	      size_t n_fds);

@@ -3,6 +3,9 @@
  * Requests to a VMM and what comes back. Any thread may call; the events
  * thread alone reads the socket, finds the call that a reply belongs to, and
  * wakes who waits. Lengths and numbers of descriptors are checked here, once.
+ *
+ * In a burst requests follow one another without a wait, and their answers are awaited together:
+ * each wait is two wakeups, and where processors are busy each of these takes its time.
  */
 #define LOG_MODULE "vmm"
 #include <errno.h>
@@ -24,6 +27,8 @@
 
 struct vmm_call {
 	struct vmm_call *next;
+	struct vmm_call *later; /* of a burst: what was sent after it */
+	char what[64];		/* the same: what goes in front of words; "" none */
 	uint32_t seq;
 	enum vmm_msg_type type;
 	struct vmm_reply *reply; /* may be NULL */
@@ -174,6 +179,88 @@ int vmm_call(struct vmm *vmm, const struct vmm_request *rq, struct vmm_reply *re
 	r = await(vmm, &call, rq, &deadline, r);
 	cancel_set_wake(rq->cancel, NULL, NULL);
 	return r < 0 ? call_error(r, &call, err) : 0;
+}
+
+/* --- several at once ------------------------------------------------------------------------ */
+
+/* Descriptors under way are counted for each user, whose limit may be as low as 1024. */
+#define BURST_MAX 32
+
+void vmm_burst_begin(struct vmm_burst *burst, struct vmm *vmm, unsigned timeout_ms,
+		     struct cancel *cancel)
+{
+	*burst = (struct vmm_burst){.vmm = vmm, .timeout_ms = timeout_ms, .cancel = cancel};
+	burst->last = &burst->first;
+}
+
+/* Waits for all; the first that failed, in the order of sending, is the error. */
+static int await_burst(struct vmm_burst *burst, struct err *err)
+{
+	struct timespec deadline = deadline_in_ms(burst->timeout_ms);
+	const struct vmm_request rq = {.cancel = burst->cancel};
+	int r = 0;
+
+	cancel_set_wake(burst->cancel, wake, burst->vmm);
+	while (burst->first) {
+		struct vmm_call *call = burst->first;
+		int one = await(burst->vmm, call, &rq, &deadline, r == 0 ? 0 : -ECANCELED);
+
+		if (r == 0 && one < 0) {
+			r = call_error(one, call, err);
+			if (*call->what)
+				err_prefix(err, "%s", call->what);
+		}
+		burst->first = call->later;
+		free(call);
+	}
+	cancel_set_wake(burst->cancel, NULL, NULL);
+	burst->last = &burst->first;
+	burst->n = 0;
+	return r;
+}
+
+/* It was not sent: its answer is why. */
+static void answer_unsent(struct vmm *vmm, struct vmm_call *call, int r)
+{
+	LOCK_SCOPE(&vmm->lock);
+	if (call->done)
+		return;
+	dequeue(vmm, call);
+	call->error = r;
+	call->done = true;
+}
+
+int vmm_burst_add(struct vmm_burst *burst, const struct vmm_request *rq, const char *what,
+		  struct err *err)
+{
+	struct timespec deadline = deadline_in_ms(burst->timeout_ms);
+	struct vmm_request own = *rq;
+	struct vmm_call *call;
+	int r = burst->n < BURST_MAX ? 0 : await_burst(burst, err);
+
+	if (r < 0)
+		return r;
+	call = calloc(1, sizeof(*call));
+	if (!call)
+		return err_set(err, -ENOMEM, "out of memory");
+	own.cancel = burst->cancel;
+	call->type = rq->type;
+	snprintf(call->what, sizeof(call->what), "%s", what);
+	*burst->last = call;
+	burst->last = &call->later;
+	burst->n++;
+	r = enqueue(burst->vmm, call);
+	if (r == 0)
+		r = send_packet(burst->vmm, call->seq, &own, &deadline);
+	if (r == 0)
+		return 0;
+	answer_unsent(burst->vmm, call, r);
+	return await_burst(burst, err); /* where one before it was refused, that says more */
+}
+
+int vmm_burst_end(struct vmm_burst *burst, struct err *err)
+{
+	return await_burst(burst, err);
 }
 
 bool vmm_post(struct vmm *vmm, enum vmm_msg_type type, const void *data, size_t len, const int *fds,

@@ -20,7 +20,8 @@
 #include "util/cleanup.h"
 #include "util/tool.h"
 
-#define NFT_MS 20000
+#define NFT_MS	    20000
+#define COMMENT_MAX 100
 
 /* --- words --------------------------------------------------------------------------------------
  */
@@ -348,17 +349,24 @@ static void put_bridge_table(const char *table, const char *owner, const struct 
 /* --- the script --------------------------------------------------------------------------------
  */
 
+static const char *const families[] = {"inet", "bridge"};
+
+/* A comment ends in quotes, and is no longer than the kernel likes. */
+static void comment_of(const char *owner, char words[COMMENT_MAX])
+{
+	size_t len = 0;
+
+	for (; *owner && len < COMMENT_MAX - 1; owner++)
+		words[len++] = *owner < 0x20 || *owner > 0x7e || *owner == '"' ? '?' : *owner;
+	words[len] = '\0';
+}
+
 void host_nft_script(const char *table, const char *owner, const struct nft_network *nets, size_t n,
 		     struct strbuf *sb)
 {
-	static const char *const families[] = {"inet", "bridge"};
-	char words[100];
-	size_t len = 0;
+	char words[COMMENT_MAX];
 
-	/* a comment ends in quotes, and is no longer than the kernel likes */
-	for (; *owner && len < sizeof(words) - 1; owner++)
-		words[len++] = *owner < 0x20 || *owner > 0x7e || *owner == '"' ? '?' : *owner;
-	words[len] = '\0';
+	comment_of(owner, words);
 	for (size_t i = 0; i < nitems(families); i++)
 		strbuf_printf(sb, "table %s %s\ndelete table %s %s\n", families[i], table,
 			      families[i], table);
@@ -380,18 +388,40 @@ int host_nft_apply(const char *script, struct cancel *cancel, struct err *err)
 	return tool_run(&tool, err);
 }
 
+static int list_table(const char *family, const char *table, struct strbuf *text, struct err *err)
+{
+	const char *argv[] = {"nft", "-s", "list", "table", family, table, NULL};
+	struct tool tool = {.argv = argv, .timeout_ms = NFT_MS, .out = text};
+
+	return tool_run(&tool, err);
+}
+
 int host_nft_list(const char *table, struct strbuf *text, struct err *err)
 {
-	static const char *const families[] = {"inet", "bridge"};
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < nitems(families); i++) {
-		const char *argv[] = {"nft", "-s", "list", "table", families[i], table, NULL};
-		struct tool tool = {.argv = argv, .timeout_ms = NFT_MS, .out = text};
-
-		r = tool_run(&tool, err);
-	}
+	for (size_t i = 0; r == 0 && i < nitems(families); i++)
+		r = list_table(families[i], table, text, err);
 	return r;
+}
+
+int host_nft_check(const char *table, const char *owner, struct err *err)
+{
+	char words[COMMENT_MAX], comment[COMMENT_MAX + 16];
+
+	comment_of(owner, words);
+	snprintf(comment, sizeof(comment), "\tcomment \"%s\"\n", words);
+	for (size_t i = 0; i < nitems(families); i++) {
+		_cleanup_strbuf_ struct strbuf text = STRBUF_INIT;
+
+		/* Where nft itself cannot be run, who wants to apply something will hear of it. */
+		if (list_table(families[i], table, &text, NULL) == 0 && text.data &&
+		    !strstr(text.data, comment))
+			return err_set(err, -EEXIST,
+				       "there is a table %s %s in nftables that is not ours",
+				       families[i], table);
+	}
+	return 0;
 }
 
 bool host_nft_docker_drops(void)

@@ -70,6 +70,11 @@ void host_nft_script(const char *table, const char *owner, const struct nft_netw
 /* Runs it: all of it is so afterwards, or nothing changed. -EIO with nft's words, -ENOENT: no nft
  */
 int host_nft_apply(const char *script, struct cancel *cancel, struct err *err);
+/*
+ * Before the first of a daemon's scripts: -EEXIST with words where a table of that name is not
+ * @owner's, which no script is to touch.
+ */
+int host_nft_check(const char *table, const char *owner, struct err *err);
 /* The two tables as nft lists them now: to be compared with what they were once applied. */
 int host_nft_list(const char *table, struct strbuf *text, struct err *err);
 /*

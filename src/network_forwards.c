@@ -223,6 +223,20 @@ static int check_addresses(struct network *network, const struct network_forward
 	return 0;
 }
 
+/* What it had may be so still. Under networks.edit. (passt listens itself, and says if it cannot.)
+ */
+static int check_listeners(struct network *network, const struct network_forward *forwards,
+			   size_t n, struct err *err)
+{
+	_cleanup_values_ struct network_values *values = network_values(network);
+
+	if (!values)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (!network_has_bridge(values))
+		return 0;
+	return forwards_must_not_hide(forwards, n, network->forwards, network->n_forwards, err);
+}
+
 /* passt listens with its user's rights; the host's rules are root's. */
 static int may_forward(struct network *network, const struct caller *caller, struct err *err)
 {
@@ -253,6 +267,8 @@ static int store(struct network *network, const char *text, size_t len, const st
 				   : err_set(err, -ENOENT, "the network is gone");
 	if (r == 0)
 		r = forwards_must_be_free(networks, network, forwards, n, err);
+	if (r == 0)
+		r = check_listeners(network, forwards, n, err);
 	forwards_format(forwards, n, &sb);
 	if (r == 0)
 		r = network_store_text(network, "forwards", &sb, err);

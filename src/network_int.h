@@ -11,6 +11,7 @@
  *   network_subnet.c    subnets: parsed, compared with the host's, one that is free
  *   network_store.c     STATE/networks/NAME/: access, config, forwards, leases
  *   network_forwards.c  ports of the host that are guests'
+ *   network_listeners.c those that its own programs listen on
  *   network_commands.c  start and stop as commands
  *   network_run.c       starting and stopping: bridge, addresses, forwarding
  *   network_dns.c       dnsmasq: started, ended, told of guests
@@ -236,6 +237,16 @@ void forwards_format(const struct network_forward *forwards, size_t n, struct st
 /* -EEXIST with words where two of all networks' are for the same port. */
 int forwards_must_be_free(struct networks *networks, const struct network *own,
 			  const struct network_forward *forwards, size_t n, struct err *err);
+
+/* --- network_listeners.c ------------------------------------------------------------------------
+ */
+
+/*
+ * -EADDRINUSE with words where a program of the host listens on a port of @forwards that is not
+ * one of @had, too.
+ */
+int forwards_must_not_hide(const struct network_forward *forwards, size_t n,
+			   const struct network_forward *had, size_t n_had, struct err *err);
 
 /* --- network_lease.c ----------------------------------------------------------------------------
  */

@@ -200,6 +200,10 @@ static int apply(struct networks *networks, struct cancel *cancel, struct err *e
 		return err_set(err, r, "out of memory");
 	if (rules.n == 0 && !networks->applied && faccessat(networks->run_dir, NOTE, F_OK, 0) < 0)
 		return 0;
+	if (!networks->applied)
+		r = host_nft_check(networks->table, networks->model->state_dir, err);
+	if (r < 0)
+		return r;
 	note = openat(networks->run_dir, NOTE, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	host_nft_script(networks->table, networks->model->state_dir, rules.networks, rules.n,
 			&script);

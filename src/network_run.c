@@ -431,19 +431,37 @@ static void clear(struct network *network)
 	network->n_leases = 0;
 }
 
-/* What is right with us, and yet does not work. */
-static const char *docker_words(const struct network_values *values)
+static bool hides_listeners(struct network *network, struct err *words)
 {
-	if ((values->mode != MODE_NAT && values->mode != MODE_ROUTE) || !host_nft_docker_drops())
+	_cleanup_free_ struct network_forward *copy = NULL;
+	size_t n;
+
+	pthread_mutex_lock(&network->lock);
+	n = network->n_forwards;
+	copy = calloc(n + 1, sizeof(*copy));
+	if (copy && n)
+		memcpy(copy, network->forwards, n * sizeof(*copy));
+	pthread_mutex_unlock(&network->lock);
+	return copy && forwards_must_not_hide(copy, n, NULL, 0, words) < 0;
+}
+
+/* What is right with us, and yet does not work, or lets others' not work. */
+static const char *words_at_start(struct network *network, const struct network_values *values,
+				  struct err *err)
+{
+	if (values->mode != MODE_NAT && values->mode != MODE_ROUTE)
 		return NULL;
-	return "Docker's rules drop what this network forwards: its chain DOCKER-USER wants "
-	       "`iptables -I DOCKER-USER -i BRIDGE -j ACCEPT` and the same with -o";
+	if (host_nft_docker_drops())
+		return "Docker's rules drop what this network forwards: its chain DOCKER-USER "
+		       "wants `iptables -I DOCKER-USER -i BRIDGE -j ACCEPT` and the same with -o";
+	return hides_listeners(network, err) ? err->text : NULL;
 }
 
 int network_start(struct network *network, struct cancel *cancel, struct err *err)
 {
 	_cleanup_values_ struct network_values *values = network_values(network);
 	char words[ERR_TEXT_MAX + 32];
+	struct err hidden = ERR_INIT;
 	int r;
 
 	if (!values)
@@ -468,7 +486,7 @@ int network_start(struct network *network, struct cancel *cancel, struct err *er
 	ports_join(network); /* that are left of a bridge that vanished, or of another daemon's */
 	watch_dir(network);
 	leases_read(network);
-	set_state(network, NETWORK_RUNNING, docker_words(values));
+	set_state(network, NETWORK_RUNNING, words_at_start(network, values, &hidden));
 	networks_watch_wake(network->model->networks);
 	return 0;
 }

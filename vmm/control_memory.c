@@ -22,14 +22,19 @@ static int load_raw(struct control *c, const struct request *req, const struct v
 	return memory_lay_files(&c->memory, extents, m->n_extents, req->fds, m->n_files, err);
 }
 
+static int load_packed(struct control *c, struct request *req, struct err *err)
+{
+	c->memory.to_load = stats_counter(c->stats, "memory.to_load_bytes");
+	return pack_load(&c->memory, req->fds[0], c->wake_fd, err);
+}
+
 static int load(struct control *c, struct request *req, const struct vmm_memory *m, struct err *err)
 {
 	int ret = memory_map(&c->memory, err);
 
 	if (ret < 0)
 		return ret;
-	ret = m->kind == VMM_MEMORY_RAW ? load_raw(c, req, m, err)
-					: pack_load(&c->memory, req->fds[0], c->wake_fd, err);
+	ret = m->kind == VMM_MEMORY_RAW ? load_raw(c, req, m, err) : load_packed(c, req, err);
 	if (ret < 0)
 		memory_wipe(&c->memory);
 	return ret;

@@ -96,6 +96,7 @@ void memory_inherit(struct memory *m, const struct memory *from)
 	*m = *from;
 	m->uffd = m->pagemap_fd = -1;
 	m->pack = NULL;
+	m->to_load = NULL;
 	m->collapse = NULL;
 	m->runs = NULL;
 	m->n_runs = 0;

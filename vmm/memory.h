@@ -36,6 +36,7 @@ struct memory {
 	unsigned n_runs;		/* atomic: a reset makes it 0 */
 	int uffd;			/* userfaultfd(2) of this process; -1: none */
 	struct pack *pack;		/* what is still being brought in (pack.h); NULL: nothing */
+	uint64_t *to_load;		/* counter of bytes that are; NULL: nobody counts */
 	struct collapse *collapse;	/* who makes pages huge again; NULL: nobody */
 	int pagemap_fd;			/* -1: none */
 	pid_t pagemap_pid;		/* whose that is: not that of who was forked since */

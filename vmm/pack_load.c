@@ -32,6 +32,7 @@
 #include "util/log.h"
 #include "vmm/gmem.h"
 #include "vmm/pack_int.h"
+#include "vmm/stats.h"
 
 #define THREADS	   2 /* that bring in the rest */
 #define PAGE	   4096u
@@ -157,13 +158,25 @@ static void unpacker_free(struct unpacker *u)
 	free(u->chunk);
 }
 
+static uint64_t chunk_bytes(const struct pack *p, uint64_t n)
+{
+	uint64_t left = p->memory->ram_top - n * PACK_CHUNK;
+
+	return left < PACK_CHUNK ? left : PACK_CHUNK;
+}
+
 /* Where the chunk is in memory, and how long it is. */
 static uint8_t *chunk_place(const struct pack *p, uint64_t n, uint64_t *bytes)
 {
-	uint64_t gpa = n * PACK_CHUNK, left = p->memory->ram_top - gpa;
+	*bytes = chunk_bytes(p, n);
+	return gmem_ptr(&p->mem, n * PACK_CHUNK, *bytes);
+}
 
-	*bytes = left < PACK_CHUNK ? left : PACK_CHUNK;
-	return gmem_ptr(&p->mem, gpa, *bytes);
+/* What is still to come has become more, or less, for whoever reads the counter. */
+static void count(const struct pack *p, uint64_t bytes)
+{
+	if (p->memory->to_load)
+		stats_add(p->memory->to_load, bytes);
 }
 
 static int unpack(struct unpacker *u, uint64_t n, uint64_t bytes)
@@ -232,9 +245,12 @@ static int bring_once(struct unpacker *u, uint64_t n, bool *mine)
 	if (!*mine)
 		return 0;
 	r = bring(u, n);
-	if (r == 0)
-		atomic_store(&u->pack->state[n], CHUNK_THERE);
-	return r;
+	if (r < 0)
+		return r;
+	if (u->pack->index[n].bytes)
+		count(u->pack, -chunk_bytes(u->pack, n));
+	atomic_store(&u->pack->state[n], CHUNK_THERE);
+	return 0;
 }
 
 static const char *words_of(int error)
@@ -397,6 +413,8 @@ static void pack_free(struct pack *p)
 		close(p->fd);
 	if (p->stop_fd >= 0)
 		close(p->stop_fd);
+	if (p->memory->to_load)
+		__atomic_store_n(p->memory->to_load, 0, __ATOMIC_RELAXED);
 	free(p->index);
 	free((void *)p->state);
 	free(p);
@@ -433,6 +451,7 @@ static int note_runs(struct pack *p)
 			continue;
 		chunk_place(p, i, &bytes);
 		runs[n++] = (struct memory_run){i * PACK_CHUNK, bytes};
+		count(p, bytes);
 	}
 	r = memory_set_runs(p->memory, runs, n);
 	free(runs);

@@ -34,6 +34,8 @@ static void nic_notify(struct virtio_queue *queue)
 
 	if (is_control(nic, queue->index))
 		nic_control(nic, queue);
+	else if (queue->index >= 2 * nic->n_pairs)
+		return; /* the control queue's place for a driver that knows of more pairs */
 	else if (queue->index % 2)
 		nic_transmit(&nic->tx[queue->index / 2]);
 	else

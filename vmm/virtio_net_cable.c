@@ -39,7 +39,9 @@ int nic_port_open(const struct nic_cable *cable, const struct net_port *like,
 	if (r == 0)
 		r = cable->kind == NIC_TAP ? net_port_tap_open(port, fds, cable->n_fds, err)
 					   : net_port_stream_open(port, fds[0], err);
-	return r == 0 && cable->vlan ? net_port_vlan_open(port, *port, cable->vlan, err) : r;
+	if (r < 0 || !cable->vlan)
+		return r;
+	return net_port_vlan_open(port, take_ptr(*port), cable->vlan, err);
 }
 
 static int must_fit(const struct nic *nic, const struct net_port *port, struct err *err)

@@ -131,9 +131,12 @@ snap_hundred() {
 
 # --- saving, beside the peers ---------------------------------------------------------------------
 
+# All of the memory is there before, as it is in QEMU when `virsh restore` returns, and in large pages.
 snap_save_ours() {
 	time_us snap_write "$snap_m/saver/ctl" save
 	echo start > "$snap_m/saver/ctl"
+	snap_wait "$snap_m/saver/stats" '^memory.to_load_bytes 0$'
+	sleep 3
 }
 
 snap_start_ours() {

@@ -47,6 +47,26 @@ web=$(held web lan)
 pings() { ping -q -c 3 -i 0.3 -W 20 "$web" >"$T/ping" || fail "no ping $1"; }
 pings "at first"
 
+# listen tcp|udp 4|6 PORT: a program of the host's; unlisten ends it
+listen() {
+	: >"$T/listens"
+	python3 - "$1" "$2" "$3" >"$T/listens" <<'END' &
+import socket, sys, time
+s = socket.socket(socket.AF_INET6 if sys.argv[2] == "6" else socket.AF_INET, socket.SOCK_STREAM if sys.argv[1] == "tcp" else socket.SOCK_DGRAM)
+s.bind(("::" if sys.argv[2] == "6" else "0.0.0.0", int(sys.argv[3])))
+if sys.argv[1] == "tcp":
+    s.listen()
+print("yes", flush=True)
+time.sleep(1000)
+END
+	LISTENER=$!
+	wait_for test -s "$T/listens"
+}
+unlisten() {
+	kill $LISTENER
+	wait $LISTENER 2>/dev/null || true
+}
+
 note "others' tables are as they were; ours come back when all is flushed"
 others | diff "$T/others" - >"$T/diff" || fail "others' rules: $(cat "$T/diff")"
 is "$(ours)" 2 "tables of ours"
@@ -104,6 +124,29 @@ refuses EINVAL write "$N/wan/forwards" 'tcp 0 web 80'
 refuses EINVAL write "$N/wan/forwards" 'icmp 1 web 1'
 is "$(cat "$N/lan/forwards")" 'tcp 8080 web 80'
 
+note "a port that a program of the host listens on: it would not be reached any more"
+for kind in tcp:4 tcp:6 udp:4 udp:6; do
+	listen ${kind/:/ } 8123
+	refuses EADDRINUSE write "$N/lan/forwards" $'tcp 8080 web 80\n'"${kind%:*} 8100-8200 web 8100"
+	says "${kind%:*} port 8123.*listens on it" "$N/lan/error"
+	is "$(cat "$N/lan/forwards")" 'tcp 8080 web 80'
+	if [ ${kind%:*} = tcp ]; then accepts write "$N/lan/forwards" 'udp 8123 web 80'; else accepts write "$N/lan/forwards" 'tcp 8123 web 80'; fi
+	accepts write "$N/lan/forwards" 'tcp 8080 web 80'
+	unlisten
+done
+listen tcp 4 8080 # came later: what is forwarded stays so, and is told of at the next start
+accepts write "$N/lan/forwards" $'tcp 8080 web 80\ntcp 8081 web 81'
+accepts write "$N/lan/forwards" 'tcp 8080 web 80'
+do_ctl web kill
+put "$N/lan/ctl" stop
+put "$N/lan/ctl" start
+is "$(cat "$N/lan/state")" running
+says 'tcp port 8080.*listens on it.*0\.0\.0\.0' "$N/lan/error"
+unlisten
+put "$N/lan/ctl" stop
+wire_start web lan
+is "$(cat "$N/lan/error")" ""
+
 note "subnets: everything, the host's, another network's"
 for bad in 0.0.0.0/0 10.0.0.0/7 127.0.0.0/24 224.0.0.0/24 10.98.0.0/31 10.98.0.0 300.1.1.1/24 10.98.0.255/24; do
 	refuses EINVAL write "$N/wan/subnet" "$bad"
@@ -131,6 +174,27 @@ join other wan
 refuses EEXIST write "$M/other/ctl" start
 says 'lan.*fv-wan' "$M/other/error"
 ip link del fv-wan
+
+note "nor is a table"
+do_ctl web kill
+put "$N/lan/ctl" stop
+is "$(ours)" 0 "tables of ours"
+for family in inet bridge; do
+	stop_daemon
+	nft add table $family "$TABLE"
+	nft add chain $family "$TABLE" kept
+	start_daemon # finds no network of its own there
+	others >"$T/tables"
+	nft -s list table $family "$TABLE" >"$T/theirs"
+	refuses EEXIST write "$N/wan/ctl" start
+	says "table $family $TABLE .*not ours" "$N/wan/error"
+	is "$(cat "$N/wan/state")" failed
+	nft -s list table $family "$TABLE" | diff "$T/theirs" - || fail "the other's table was touched"
+	nft delete table $family "$TABLE"
+	put "$N/wan/ctl" start
+	put "$N/wan/ctl" stop
+done
+wire_start web lan
 
 note "programs that are missing"
 stop_daemon

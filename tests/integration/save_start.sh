@@ -45,6 +45,7 @@ in_order m
 [ ! -e "$STATE/machines/m/saved" ] || fail "the state was used and is still there"
 [ ! -e "$STATE/machines/m/saved-memory" ] || fail "its memory is still there"
 is "$(ls "$STATE/layers")" "" "layers"
+wait_for grep -qx 'memory.to_load_bytes 0' "$M/m/stats"
 
 note "over a daemon that ends, and one that is killed"
 do_ctl m save

@@ -128,6 +128,11 @@ static void nft_takes_it_whole(void **state)
 	assert_int_equal(host_nft_apply(script, NULL, &err), 0);
 	assert_int_equal(host_nft_list("filevisor_t", &second, &err), 0);
 	assert_string_equal(first.data, second.data);
+	/* whose they are */
+	assert_int_equal(host_nft_check("filevisor_t", "me", &err), 0);
+	assert_int_equal(host_nft_check("filevisor_u", "you", &err), 0);
+	assert_int_equal(host_nft_check("filevisor_t", "m", &err), -EEXIST);
+	assert_non_null(strstr(err.text, "inet filevisor_t"));
 	/* what does not end well changes nothing */
 	strbuf_puts(&broken, none);
 	strbuf_puts(&broken, "table inet filevisor_t { chain x { nonsense; } }\n");

@@ -16,6 +16,7 @@
 #include "interfaces_int.h"
 #include "network_int.h"
 #include "nic_int.h"
+#include "opener.h"
 #include "save.h"
 #include "snapshot_int.h"
 #include "spare.h"
@@ -237,6 +238,8 @@ static int open_parts(struct model *model, struct err *err)
 	r = store_open(model, err);
 	if (r < 0)
 		return r;
+	opener_trust(model->opener, "/");
+	opener_trust(model->opener, model->state_dir);
 	r = events_open(&model->events, model->run_fd, EVENTS_MAX);
 	if (r < 0)
 		return err_set(err, r, "%s/events: %s", model->run_dir, strerror(-r));

@@ -2,10 +2,10 @@
 /*
  * The thread `spare`: keeps one VMM at the ready, in RUN/spare. See spare.h.
  *
- * It is made when nothing was launched for QUIET_MS: what starts right now needs the processors
- * itself. One that ends by itself is noticed and replaced; where that goes on, or the program
- * cannot be run, ever later. The program's file is looked at when it is run and when the spare is
- * taken: after an upgrade no machine gets a VMM of before it.
+ * It is made when no machine is being started, and none was for QUIET_MS: that needs the
+ * processors itself. One that ends by itself is noticed and replaced; where that goes on, or the
+ * program cannot be run, ever later. The program's file is looked at when it is run and when the
+ * spare is taken: after an upgrade no machine gets a VMM of before it.
  *
  * The lock is held while a spare is taken, and its files leave RUN/spare, which are then made
  * anew for the next; it is never held for anything that waits.
@@ -34,7 +34,7 @@
 #include "vmm_int.h"
 
 #define DIR_NAME   "spare"
-#define QUIET_MS   100
+#define QUIET_MS   3
 #define HELLO_MS   10000
 #define RETRY_MS   1000 /* after the first failure, then twice as long each time … */
 #define RETRY_MOST 6	/* … this many times */
@@ -52,6 +52,7 @@ struct spares {
 	struct stat program;  /* what it runs */
 	uint64_t next_ns;     /* when one may be made */
 	unsigned failures;    /* since one was taken */
+	unsigned holds;	      /* machines that are being started */
 	bool stop;
 };
 
@@ -227,6 +228,8 @@ static int look(struct spares *s, int *ms)
 		return -1;
 	if (s->ready.pidfd >= 0)
 		return fcntl(s->ready.pidfd, F_DUPFD_CLOEXEC, 3);
+	if (s->holds)
+		return -1; /* whose end wakes */
 	*ms = s->next_ns > now ? (int)((s->next_ns - now) / 1000000) + 1 : 0;
 	return -1;
 }
@@ -357,10 +360,8 @@ bool spare_take(struct spares *s, int run_dir, struct spare *spare)
 	pthread_mutex_lock(&s->lock);
 	there = s->ready.pidfd >= 0;
 	good = there && take_ready(s, spare) && move_files(s, run_dir);
-	if (there) {
-		s->failures = good ? 0 : s->failures;
-		s->next_ns = now_ns() + QUIET_MS * 1000000u;
-	}
+	if (good)
+		s->failures = 0;
 	pthread_mutex_unlock(&s->lock);
 	if (!there)
 		return false;
@@ -370,11 +371,27 @@ bool spare_take(struct spares *s, int run_dir, struct spare *spare)
 	return good;
 }
 
-void spares_wait(struct spares *s)
+void spares_hold(struct spares *s)
 {
 	if (!s)
 		return;
 	LOCK_SCOPE(&s->lock);
-	if (s->next_ns < now_ns() + QUIET_MS * 1000000u)
-		s->next_ns = now_ns() + QUIET_MS * 1000000u;
+	s->holds++;
+}
+
+void spares_let_go(struct spares *s)
+{
+	uint64_t next = now_ns() + QUIET_MS * 1000000u;
+	bool last, none_ready;
+
+	if (!s)
+		return;
+	pthread_mutex_lock(&s->lock);
+	last = --s->holds == 0;
+	none_ready = s->ready.pidfd < 0;
+	if (last && s->next_ns < next)
+		s->next_ns = next;
+	pthread_mutex_unlock(&s->lock);
+	if (last && none_ready)
+		wake_up(s);
 }

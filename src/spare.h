@@ -31,7 +31,11 @@ void spares_stop(struct spares *spares);
  * socket and log get their places in @run_dir. False: there is none, and one is to be launched.
  */
 bool spare_take(struct spares *spares, int run_dir, struct spare *spare);
-/* A VMM was launched: this is no moment for making another. NULL is fine. */
-void spares_wait(struct spares *spares);
+/*
+ * A machine is being started, which needs the processors itself: none is made before it has.
+ * They count. NULL is fine.
+ */
+void spares_hold(struct spares *spares);
+void spares_let_go(struct spares *spares);
 
 #endif

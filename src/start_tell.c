@@ -158,18 +158,34 @@ static int tell_run(struct start *s)
 	return r < 0 ? r : vmm_call(s->vmm, &rq, NULL, s->err);
 }
 
-int start_tell(struct start *s)
+typedef int step_fn(struct start *s);
+
+static int take_steps(struct start *s, step_fn *const steps[], size_t n)
 {
-	static int (*const steps[])(struct start * s) = {
-	    tell_hello, tell_config, tell_memory,  tell_boot, tell_disks,
-	    tell_nics,	tell_vsock,  tell_console, tell_load,
-	};
-	struct err later = ERR_INIT;
-	int r = 0, end;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = steps[i](s);
+	return r;
+}
+
+int start_tell_first(struct start *s)
+{
+	static step_fn *const steps[] = {tell_hello, tell_config, tell_memory};
 
 	vmm_burst_begin(&s->burst, s->vmm, VMM_LOAD_MS, s->cancel);
-	for (size_t i = 0; r == 0 && i < nitems(steps); i++)
-		r = steps[i](s);
+	return take_steps(s, steps, nitems(steps));
+}
+
+int start_tell(struct start *s)
+{
+	static step_fn *const steps[] = {tell_boot,  tell_disks,   tell_nics,
+					 tell_vsock, tell_console, tell_load};
+	struct err later = ERR_INIT;
+	int r = s->burst.vmm ? 0 : start_tell_first(s), end;
+
+	if (r == 0)
+		r = take_steps(s, steps, nitems(steps));
 	end = vmm_burst_end(&s->burst, r == 0 ? s->err : &later);
 	if (r == 0)
 		r = end;

@@ -33,6 +33,7 @@ struct vmm_call {
 	enum vmm_msg_type type;
 	struct vmm_reply *reply; /* may be NULL */
 	bool done;
+	bool quiet; /* nobody waits for this very one */
 	int error;
 	char text[VMM_TEXT_MAX];
 };
@@ -193,18 +194,35 @@ void vmm_burst_begin(struct vmm_burst *burst, struct vmm *vmm, unsigned timeout_
 	burst->last = &burst->first;
 }
 
-/* Waits for all; the first that failed, in the order of sending, is the error. */
+/* From now on its answer wakes. */
+static void listen_for(struct vmm *vmm, struct vmm_call *call)
+{
+	LOCK_SCOPE(&vmm->lock);
+	call->quiet = false;
+}
+
+/*
+ * Waits for all; the first that failed, in the order of sending, is the error. The last one's
+ * answer comes last, mostly: the others are there then, and have woken nobody.
+ */
 static int await_burst(struct vmm_burst *burst, struct err *err)
 {
 	struct timespec deadline = deadline_in_ms(burst->timeout_ms);
 	const struct vmm_request rq = {.cancel = burst->cancel};
+	struct vmm_call *last = burst->newest;
 	int r = 0;
 
 	cancel_set_wake(burst->cancel, wake, burst->vmm);
+	if (last) {
+		listen_for(burst->vmm, last);
+		await(burst->vmm, last, &rq, &deadline, 0);
+	}
 	while (burst->first) {
 		struct vmm_call *call = burst->first;
-		int one = await(burst->vmm, call, &rq, &deadline, r == 0 ? 0 : -ECANCELED);
+		int one;
 
+		listen_for(burst->vmm, call);
+		one = await(burst->vmm, call, &rq, &deadline, r == 0 ? 0 : -ECANCELED);
 		if (r == 0 && one < 0) {
 			r = call_error(one, call, err);
 			if (*call->what)
@@ -215,6 +233,7 @@ static int await_burst(struct vmm_burst *burst, struct err *err)
 	}
 	cancel_set_wake(burst->cancel, NULL, NULL);
 	burst->last = &burst->first;
+	burst->newest = NULL;
 	burst->n = 0;
 	return r;
 }
@@ -246,8 +265,10 @@ int vmm_burst_add(struct vmm_burst *burst, const struct vmm_request *rq, const c
 	own.cancel = burst->cancel;
 	call->type = rq->type;
 	snprintf(call->what, sizeof(call->what), "%s", what);
+	call->quiet = true;
 	*burst->last = call;
 	burst->last = &call->later;
+	burst->newest = call;
 	burst->n++;
 	r = enqueue(burst->vmm, call);
 	if (r == 0)
@@ -261,6 +282,23 @@ int vmm_burst_add(struct vmm_burst *burst, const struct vmm_request *rq, const c
 int vmm_burst_end(struct vmm_burst *burst, struct err *err)
 {
 	return await_burst(burst, err);
+}
+
+void vmm_burst_drop(struct vmm_burst *burst)
+{
+	while (burst->first) {
+		struct vmm_call *call = burst->first;
+
+		burst->first = call->later;
+		pthread_mutex_lock(&burst->vmm->lock);
+		if (!call->done)
+			dequeue(burst->vmm, call);
+		pthread_mutex_unlock(&burst->vmm->lock);
+		free(call);
+	}
+	burst->last = &burst->first;
+	burst->newest = NULL;
+	burst->n = 0;
 }
 
 bool vmm_post(struct vmm *vmm, enum vmm_msg_type type, const void *data, size_t len, const int *fds,
@@ -343,7 +381,8 @@ static void take_reply(struct vmm *vmm, const struct vmm_msg_hdr *hdr, const cha
 		finish_call(call, hdr, body, fds, n_fds);
 		dequeue(vmm, call);
 		call->done = true;
-		pthread_cond_broadcast(&vmm->cond);
+		if (!call->quiet)
+			pthread_cond_broadcast(&vmm->cond);
 	}
 	pthread_mutex_unlock(&vmm->lock);
 }

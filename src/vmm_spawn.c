@@ -298,10 +298,8 @@ int vmm_launch(struct machine *m, struct hold *hold, struct vmm **out, struct ca
 	if (r < 0)
 		return err_set(err, r, "cannot make %s/machines/%s: %s", m->model->run_dir, m->id,
 			       strerror(-r));
-	if (hold || !take_spare(vmm)) {
-		spares_wait(m->model->spares);
+	if (hold || !take_spare(vmm))
 		r = launch(vmm, hold, cancel, err);
-	}
 	if (r < 0)
 		return r;
 	*out = vmm_get(vmm);

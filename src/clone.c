@@ -16,6 +16,7 @@
 
 #include "clone_int.h"
 #include "paths.h"
+#include "spare.h"
 #include "util/cleanup.h"
 
 /* All behind the command's name. */
@@ -42,7 +43,10 @@ static int make_definition(struct clones *c)
 
 static int make_all(struct clones *c)
 {
-	int r = clone_source_begin(c);
+	int r;
+
+	spares_hold(c->model->spares);
+	r = clone_source_begin(c);
 
 	if (r == 0)
 		r = make_definition(c);
@@ -58,6 +62,7 @@ static int make_all(struct clones *c)
 		clones_unmake(c);
 	clones_free(c);
 	clone_source_free(c);
+	spares_let_go(c->model->spares);
 	return r;
 }
 

@@ -253,16 +253,25 @@ static int set_value(const struct clone_order *order, struct definition *def, bo
 	return value_parse(t.values, t.key, o->value, err);
 }
 
+static int forget(char **value)
+{
+	char *none = strdup("");
+
+	if (!none)
+		return -ENOMEM;
+	free(*value);
+	*value = none;
+	return 0;
+}
+
 /* Each machine has addresses of its own: none here, so that they are made up. */
 static int forget_addresses(struct definition *def)
 {
 	for (size_t i = 0; i < def->n_nics; i++) {
-		char *none = strdup("");
+		struct nic_values *values = &def->nics[i].values;
 
-		if (!none)
+		if (forget(&values->mac) < 0 || forget(&values->fixed_address) < 0)
 			return -ENOMEM;
-		free(def->nics[i].values.mac);
-		def->nics[i].values.mac = none;
 	}
 	return 0;
 }

@@ -43,7 +43,7 @@ struct disk {
 
 /* The same for nic_keys[]. */
 struct nic_values {
-	char *network, *mac, *limits;
+	char *network, *mac, *fixed_address, *limits;
 	uint64_t mtu, queues, vlan, link;
 };
 

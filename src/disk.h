@@ -13,6 +13,7 @@
 #include "volume.h"
 
 struct vmm;
+struct vmm_burst;
 
 /* --- disk.c: opening ------------------------------------------------------------------------ */
 
@@ -132,11 +133,11 @@ void vmm_disks_release(struct vmm *vmm);
 
 /*
  * Sends the layers and then @type (VMM_DISK or VMM_DISK_CHANGE); @opened NULL: no layers. One
- * at a time on a VMM. @words (may be NULL): what the VMM has to say though it was done. @cancel
- * NULL where the outcome must be known.
+ * at a time on a VMM. @words (may be NULL): what the VMM has to say though it was done. With
+ * @burst (vmm.h) it is not waited for, and then words of an error begin with the disk's name.
  */
 int vmm_disk_tell(struct vmm *vmm, enum vmm_msg_type type, const struct disk *disk,
-		  struct disk_opened *opened, struct cancel *cancel, char words[VMM_TEXT_MAX],
+		  struct disk_opened *opened, struct vmm_burst *burst, char words[VMM_TEXT_MAX],
 		  struct err *err);
 
 /* VMM_DISK_REBASE: all below the @keep on top becomes what was opened, which reads alike. */

@@ -87,6 +87,8 @@ void layer_set_cut(struct layer_set *set, size_t index);
  *	layer ID		the top first
  */
 void layer_set_format(const struct layer_set *set, struct strbuf *sb);
+/* The same, as a machine notes it: without disks that have no layers. */
+void layer_set_format_noted(const struct layer_set *set, struct strbuf *sb);
 int layer_set_parse(const char *text, size_t len, struct layer_set *set, struct err *err);
 
 /* A UUID as it names a file. NULL is none. */
@@ -139,6 +141,14 @@ int machine_layers(struct machine *m, struct layer_set *set);
  * has a version and the machine's has changed since.
  */
 int machine_layers_set(struct machine *m, const struct layer_set *set, struct err *err);
+/*
+ * The same where they are noted already: in @file of the machine's directory @dir, on stable
+ * storage, which takes the place of what was noted. All that was renamed in @dir before is then
+ * durable, too. -errno with words: nothing changed, or (@file is gone) it is not known to be
+ * durable.
+ */
+int machine_layers_take(struct machine *m, const struct layer_set *set, int dir, const char *file,
+			struct err *err);
 /*
  * The same for a change of what it has: @change (under m->edit, must not wait) makes it in a copy;
  * its errno ends it.

@@ -78,10 +78,24 @@ static void cut_empty(struct layer_set *set)
 			layer_set_cut(set, i - 1);
 }
 
+/* Under m->edit, as all that changes them: what is noted already is the machine's. Takes @set. */
+static void take_over(struct machine *m, struct layer_set *set)
+{
+	struct layer_set *old;
+
+	set->version = next_version(m->model);
+	pthread_mutex_lock(&m->lock);
+	old = m->layers;
+	m->layers = set;
+	pthread_mutex_unlock(&m->lock);
+	if (old)
+		layer_set_put(m->model, old);
+	set_free(old);
+}
+
 /* Under m->edit. Takes @set. */
 static int replace(struct machine *m, struct layer_set *set, struct err *err)
 {
-	struct layer_set *old;
 	int r;
 
 	cut_empty(set);
@@ -93,15 +107,45 @@ static int replace(struct machine *m, struct layer_set *set, struct err *err)
 		r = r == -EDQUOT ? -ENOSPC : r;
 		return err_set(err, r, "cannot note its layers: %s", strerror(-r));
 	}
-	set->version = next_version(m->model);
-	pthread_mutex_lock(&m->lock);
-	old = m->layers;
-	m->layers = set;
-	pthread_mutex_unlock(&m->lock);
-	if (old)
-		layer_set_put(m->model, old);
-	set_free(old);
+	take_over(m, set);
 	return 0;
+}
+
+int machine_layers_take(struct machine *m, const struct layer_set *set, int dir, const char *file,
+			struct err *err)
+{
+	struct layer_set *copy = calloc(1, sizeof(*copy));
+	int r;
+
+	if (!copy || layer_set_copy(copy, set) < 0) {
+		free(copy);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	LOCK_SCOPE(&m->edit);
+	if (renameat(dir, file, dir, LAYERS_FILE) < 0) {
+		set_free(copy);
+		return err_set(err, -errno, "cannot note its layers: %m");
+	}
+	/* before what it had until now goes, which a crash might bring back */
+	r = file_sync_dir(dir);
+	if (r < 0)
+		layers_keep_all(m->model);
+	layer_set_get(m->model, copy);
+	take_over(m, copy);
+	return r < 0 ? err_set(err, r, "cannot note its layers: %s", strerror(-r)) : 0;
+}
+
+void layer_set_format_noted(const struct layer_set *set, struct strbuf *sb)
+{
+	struct layer_set copy = {0};
+
+	if (layer_set_copy(&copy, set) < 0) {
+		sb->failed = true;
+		return;
+	}
+	cut_empty(&copy);
+	layer_set_format(&copy, sb);
+	layer_set_free(&copy);
 }
 
 /* Under m->edit. */

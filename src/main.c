@@ -19,11 +19,13 @@
 #include "model.h"
 #include "util/cleanup.h"
 #include "util/log.h"
+#include "util/slice.h"
 #include "version.h"
 
 struct options {
 	bool foreground;
 	bool trace;
+	bool no_spare;
 	char *fuse; /* -o, joined by commas; NULL: none */
 	char *state, *run, *vmm, *mountpoint;
 };
@@ -41,6 +43,7 @@ static void print_help(void)
 	       "      --run DIR     what is gone after a reboot (root: /run/filevisor;\n"
 	       "                    others: $XDG_RUNTIME_DIR/filevisor)\n"
 	       "      --vmm PATH    the program filevisor-vmm\n"
+	       "      --no-spare    keep no process at the ready for the next machine\n"
 	       "      --trace       print each operation on the tree in one line\n"
 	       "      --help        print this text\n"
 	       "      --version     print the version\n\n"
@@ -72,7 +75,7 @@ static int add_fuse_options(struct options *o, const char *more)
 	return 0;
 }
 
-enum { OPT_STATE = 256, OPT_RUN, OPT_VMM, OPT_TRACE, OPT_HELP, OPT_VERSION };
+enum { OPT_STATE = 256, OPT_RUN, OPT_VMM, OPT_NO_SPARE, OPT_TRACE, OPT_HELP, OPT_VERSION };
 
 static int take_option(struct options *o, int c)
 {
@@ -88,6 +91,9 @@ static int take_option(struct options *o, int c)
 		return set_path(&o->run, optarg);
 	case OPT_VMM:
 		return set_path(&o->vmm, optarg);
+	case OPT_NO_SPARE:
+		o->no_spare = true;
+		return 0;
 	case OPT_TRACE:
 		o->trace = true;
 		return 0;
@@ -121,6 +127,7 @@ static int parse_options(struct options *o, int argc, char **argv)
 	static const struct option options[] = {{"state", required_argument, NULL, OPT_STATE},
 						{"run", required_argument, NULL, OPT_RUN},
 						{"vmm", required_argument, NULL, OPT_VMM},
+						{"no-spare", no_argument, NULL, OPT_NO_SPARE},
 						{"trace", no_argument, NULL, OPT_TRACE},
 						{"help", no_argument, NULL, OPT_HELP},
 						{"version", no_argument, NULL, OPT_VERSION},
@@ -209,6 +216,8 @@ static int serve(struct signals *signals, struct model *model, struct fsapi *fs,
 	r = -pthread_create(&signals->thread, NULL, signal_thread, signals);
 	if (r < 0)
 		return err_set(err, r, "cannot make a thread: %s", strerror(-r));
+	if (!o->no_spare)
+		model_keep_spare(model);
 	model_autostart(model);
 	if (!o->foreground)
 		log_open("filevisord", true);
@@ -255,6 +264,7 @@ int main(int argc, char **argv)
 
 	umask(077);
 	log_open("filevisord", false);
+	slice_be_short(true);
 	if (parse_options(&o, argc, argv) < 0) {
 		free_options(&o);
 		return 2;

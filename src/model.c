@@ -16,8 +16,10 @@
 #include "interfaces_int.h"
 #include "network_int.h"
 #include "nic_int.h"
+#include "opener.h"
 #include "save.h"
 #include "snapshot_int.h"
+#include "spare.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 #include "vmm.h"
@@ -236,6 +238,8 @@ static int open_parts(struct model *model, struct err *err)
 	r = store_open(model, err);
 	if (r < 0)
 		return r;
+	opener_trust(model->opener, "/");
+	opener_trust(model->opener, model->state_dir);
 	r = events_open(&model->events, model->run_fd, EVENTS_MAX);
 	if (r < 0)
 		return err_set(err, r, "%s/events: %s", model->run_dir, strerror(-r));
@@ -318,6 +322,14 @@ int model_open(struct model **out, const struct model_options *options, struct e
 	return 0;
 }
 
+void model_keep_spare(struct model *model)
+{
+	int r = spares_start(model);
+
+	if (r < 0)
+		log_warn("no VMM is kept at the ready: %s", strerror(-r));
+}
+
 /* Machines let go of their VMMs, which run on. */
 static void disconnect_all(struct model *model)
 {
@@ -346,6 +358,7 @@ void model_close(struct model *model)
 	if (model->jobs)
 		jobs_stop(model->jobs);
 	disk_sizes_close(take_ptr(model->disk_sizes));
+	spares_stop(take_ptr(model->spares));
 	if (model->loop)
 		vmm_loop_stop(model->loop);
 	vsock_calls_close(take_ptr(model->vsock_calls));

@@ -120,6 +120,9 @@ struct model_observer {
 int model_open(struct model **model, const struct model_options *options, struct err *err);
 /* Starts the machines with autostart = true; call after the tree is mounted. */
 void model_autostart(struct model *model);
+/* From now on a VMM is kept at the ready, for whatever starts next. Once, before others use @model.
+ */
+void model_keep_spare(struct model *model);
 /* Set before other threads run; NULL observer to stop being told (waits for calls under way). */
 void model_set_observer(struct model *model, const struct model_observer *observer, void *arg);
 /* Disconnects from the VMMs (guests run on), ends jobs, frees all. */

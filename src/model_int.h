@@ -41,6 +41,7 @@ struct interfaces;
 struct networks;
 struct counters;
 struct opener;
+struct spares;
 struct disk_sizes;
 struct disk_kept;
 struct nic_releases;
@@ -82,6 +83,7 @@ struct model {
 	struct interfaces *interfaces;
 	atomic_uint_fast64_t last_serial; /* of machines, pools and volumes */
 	struct opener *opener;
+	struct spares *spares; /* NULL: none are kept */
 	struct disk_sizes *disk_sizes;
 	struct layers *layers;
 	struct nic_releases *nic_releases;

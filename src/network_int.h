@@ -251,8 +251,12 @@ int forwards_must_not_hide(const struct network_forward *forwards, size_t n,
 /* --- network_lease.c ----------------------------------------------------------------------------
  */
 
-/* The address of a machine's card, the same each time. -EADDRNOTAVAIL. Durable. */
-int lease_hold(struct network *network, struct machine *m, const char *nic, uint8_t addr[4],
+/*
+ * The address of a machine's card: its fixed_address, else the same each time. Durable.
+ * -EADDRNOTAVAIL: none is free; -EADDRINUSE, -EINVAL with words: it cannot have the one it wants.
+ */
+#define LEASE_NONE "it gives no addresses: fixed_address %s cannot be"
+int lease_hold(struct network *network, struct machine *m, const struct nic *nic, uint8_t addr[4],
 	       struct err *err);
 int leases_parse_held(struct network *network, char *text);
 /* Where addresses for those whom we do not know begin and end; false: there are none. */

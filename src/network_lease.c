@@ -81,7 +81,8 @@ static bool choose(struct network *network, const struct subnet *s, uint8_t addr
 	return false;
 }
 
-static bool machine_exists(struct model *model, const char *id)
+/* The name of the machine of that id, where there is one. */
+static bool machine_of(struct model *model, const char *id, char name[MACHINE_NAME_MAX + 1])
 {
 	uint64_t cursor = 0;
 	struct machine *next;
@@ -89,8 +90,10 @@ static bool machine_exists(struct model *model, const char *id)
 	while ((next = model_machine_next(model, &cursor))) {
 		_cleanup_machine_ struct machine *m = next;
 
-		if (strcmp(m->id, id) == 0)
-			return true;
+		if (strcmp(m->id, id) != 0)
+			continue;
+		machine_name(m, name);
+		return true;
 	}
 	return false;
 }
@@ -99,7 +102,7 @@ static bool machine_exists(struct model *model, const char *id)
 static void forget_gone(struct network *network)
 {
 	for (size_t i = 0;; i++) {
-		char id[ID_TEXT];
+		char id[ID_TEXT], name[MACHINE_NAME_MAX + 1];
 
 		pthread_mutex_lock(&network->lock);
 		if (i >= network->n_held) {
@@ -108,7 +111,7 @@ static void forget_gone(struct network *network)
 		}
 		strcpy(id, network->held[i].id);
 		pthread_mutex_unlock(&network->lock);
-		if (machine_exists(network->model, id))
+		if (machine_of(network->model, id, name))
 			continue;
 		LOCK_SCOPE(&network->lock);
 		network->held[i--] = network->held[--network->n_held];
@@ -149,6 +152,75 @@ static int put_held(struct network *network, const char *id, const char *nic, co
 	return 0;
 }
 
+static bool is_a_guests(const struct subnet *s, const uint8_t addr[4])
+{
+	uint8_t last[4];
+
+	addr_add(s->net, size_of(s) - 1, last);
+	return subnet_holds(s, addr) && memcmp(addr, s->net, 4) != 0 && memcmp(addr, last, 4) != 0;
+}
+
+/* Under the lock. -EADDRINUSE; @id: of the machine that holds it, or "" where a stranger leased it
+ */
+static int must_be_free(const struct network *network, const struct held_address *own,
+			const uint8_t mac[6], const uint8_t addr[4], char id[ID_TEXT])
+{
+	for (size_t i = 0; i < network->n_held; i++)
+		if (&network->held[i] != own && memcmp(network->held[i].addr, addr, 4) == 0) {
+			strcpy(id, network->held[i].id);
+			return -EADDRINUSE;
+		}
+	*id = '\0';
+	for (size_t i = 0; i < network->n_leases; i++)
+		if (network->leases[i].family == AF_INET &&
+		    memcmp(network->leases[i].addr, addr, 4) == 0 &&
+		    memcmp(network->leases[i].mac, mac, 6) != 0)
+			return -EADDRINUSE;
+	return 0;
+}
+
+/* As hold(), of the one that it is to have. */
+static int hold_wanted(struct network *network, struct machine *m, const struct nic *nic,
+		       const uint8_t addr[4], char id[ID_TEXT])
+{
+	struct held_address *own;
+	uint8_t mac[6] = {0};
+	int r;
+
+	nic_mac_parse(nic->values.mac, mac, NULL);
+	LOCK_SCOPE(&network->lock);
+	own = find_held(network, m->id, nic->name);
+	r = must_be_free(network, own, mac, addr, id);
+	if (r < 0)
+		return r;
+	if (own && memcmp(own->addr, addr, 4) == 0)
+		return 1;
+	return put_held(network, m->id, nic->name, addr);
+}
+
+static int hold_fixed(struct network *network, const struct subnet *s, struct machine *m,
+		      const struct nic *nic, uint8_t addr[4], struct err *err)
+{
+	const char *text = nic->values.fixed_address;
+	char id[ID_TEXT] = "", name[MACHINE_NAME_MAX + 1];
+	int r;
+
+	if (inet_pton(AF_INET, text, addr) != 1 || !is_a_guests(s, addr))
+		return err_set(err, -EINVAL, "fixed_address %s is no guest's address there", text);
+	if (memcmp(addr, s->host, 4) == 0)
+		return err_set(err, -EADDRINUSE, "fixed_address %s is the host's", text);
+	r = hold_wanted(network, m, nic, addr, id);
+	if (r == -EADDRINUSE && *id && !machine_of(network->model, id, name)) {
+		forget_gone(network);
+		r = hold_wanted(network, m, nic, addr, id);
+	}
+	if (r != -EADDRINUSE)
+		return r < 0 ? err_set(err, r, "%s", strerror(-r)) : r;
+	return *id && machine_of(network->model, id, name)
+		   ? err_set(err, r, "fixed_address %s is held by machine %s", text, name)
+		   : err_set(err, r, "fixed_address %s is leased to another", text);
+}
+
 /* 1: it has one. 0: it was given one. */
 static int hold(struct network *network, const struct subnet *s, struct machine *m, const char *nic,
 		uint8_t addr[4])
@@ -164,10 +236,25 @@ static int hold(struct network *network, const struct subnet *s, struct machine 
 	return choose(network, s, addr) ? put_held(network, m->id, nic, addr) : -EADDRNOTAVAIL;
 }
 
-int lease_hold(struct network *network, struct machine *m, const char *nic, uint8_t addr[4],
+static int hold_any(struct network *network, const struct subnet *s, struct machine *m,
+		    const char *nic, uint8_t addr[4], struct err *err)
+{
+	int r = hold(network, s, m, nic, addr);
+
+	if (r == -EADDRNOTAVAIL) {
+		forget_gone(network);
+		r = hold(network, s, m, nic, addr);
+	}
+	if (r == -EADDRNOTAVAIL)
+		return err_set(err, r, "no address of its subnet is free");
+	return r < 0 ? err_set(err, r, "%s", strerror(-r)) : r;
+}
+
+int lease_hold(struct network *network, struct machine *m, const struct nic *nic, uint8_t addr[4],
 	       struct err *err)
 {
 	_cleanup_values_ struct network_values *values = network_values(network);
+	bool fixed = *nic->values.fixed_address;
 	struct subnet s;
 	int r;
 
@@ -176,17 +263,10 @@ int lease_hold(struct network *network, struct machine *m, const char *nic, uint
 		return err_set(err, -ENOMEM, "out of memory");
 	if (!network_has_bridge(values) || !*values->subnet || !network_has_dnsmasq(values) ||
 	    subnet_parse(values->subnet, AF_INET, &s, NULL) < 0)
-		return 0;
-	r = hold(network, &s, m, nic, addr);
-	if (r == -EADDRNOTAVAIL) {
-		forget_gone(network);
-		r = hold(network, &s, m, nic, addr);
-	}
-	if (r == -EADDRNOTAVAIL)
-		return err_set(err, r, "no address of %s is free", values->subnet);
-	if (r < 0)
-		return err_set(err, r, "%s", strerror(-r));
-	return r == 0 ? store(network, err) : 0;
+		return fixed ? err_set(err, -EINVAL, LEASE_NONE, nic->values.fixed_address) : 0;
+	r = fixed ? hold_fixed(network, &s, m, nic, addr, err)
+		  : hold_any(network, &s, m, nic->name, addr, err);
+	return r == 0 ? store(network, err) : r < 0 ? r : 0;
 }
 
 int leases_parse_held(struct network *network, char *text)

@@ -14,6 +14,7 @@
 #include "nic.h"
 
 struct vmm;
+struct vmm_burst;
 
 /* Whether a VMM is told of a change of that key at once. */
 bool nic_key_is_live(const struct config_key *key);
@@ -69,9 +70,10 @@ int nic_plug_in(struct machine *m, const struct nic *nic, unsigned cpus, struct 
 void nic_close_fds(struct nic_plug *plug);
 /* As nic_unplug(), also of a card without a network. */
 void nic_pull(struct machine *m, struct nic_plug *plug);
-/* VMM_NIC. @words (may be NULL): what the VMM has to say though it was done. */
+/* VMM_NIC. @words (may be NULL): what the VMM has to say though it was done. @burst: as of
+ * vmm_disk_tell(). */
 int vmm_nic_tell(struct vmm *vmm, const struct nic *nic, const struct nic_plug *plug,
-		 struct cancel *cancel, char words[VMM_TEXT_MAX], struct err *err);
+		 struct vmm_burst *burst, char words[VMM_TEXT_MAX], struct err *err);
 /* VMM_NIC_SET: link and limits; the cable of one without a network (@has) stays out. */
 int vmm_nic_tell_settings(struct vmm *vmm, const struct nic *nic, unsigned timeout_ms,
 			  struct err *err);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: ISC
 /* The keys of a network card: words of nics = { NAME = { … } } and files of nics/NAME. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -78,6 +79,22 @@ static int refine_mac(const char *text, char **refined, struct err *err)
 	return 0;
 }
 
+/* Empty: the network chooses one. */
+static int refine_address(const char *text, char **refined, struct err *err)
+{
+	char canonical[INET_ADDRSTRLEN] = "";
+	uint8_t addr[4];
+
+	if (*text && (inet_pton(AF_INET, text, addr) != 1 || addr[0] == 0 || addr[0] == 127 ||
+		      addr[0] >= 224))
+		return err_set(err, -EINVAL, "'%.40s' is no address of a guest's as 10.0.0.5",
+			       text);
+	if (*text)
+		inet_ntop(AF_INET, addr, canonical, sizeof(canonical));
+	*refined = strdup(canonical);
+	return 0;
+}
+
 static int refine_network(const char *text, char **refined, struct err *err)
 {
 	if (*text && machine_name_check(text, NULL) < 0)
@@ -106,6 +123,15 @@ const struct config_key nic_keys[] = {
      .needs_restart = true,
      .refine = refine_mac,
      OF(mac)},
+    {.name = "fixed_address",
+     .type = KEY_TEXT,
+     .max = 15,
+     .preset = "",
+     .help = "the IPv4 address that its network is to give it, as 10.0.0.5; empty: the network "
+	     "chooses one, and keeps it",
+     .needs_restart = true,
+     .refine = refine_address,
+     OF(fixed_address)},
     {.name = "mtu",
      .type = KEY_UINT,
      .min = 0,

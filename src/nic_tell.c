@@ -61,8 +61,9 @@ void nic_pull(struct machine *m, struct nic_plug *plug)
 }
 
 int vmm_nic_tell(struct vmm *vmm, const struct nic *nic, const struct nic_plug *plug,
-		 struct cancel *cancel, char words[VMM_TEXT_MAX], struct err *err)
+		 struct vmm_burst *burst, char words[VMM_TEXT_MAX], struct err *err)
 {
+	char what[sizeof(plug->name) + 16];
 	const struct nic_values *v = &nic->values;
 	struct vmm_nic msg = {.mtu = v->mtu ? (uint16_t)v->mtu : plug->mtu,
 			      .kind = plug->kind,
@@ -74,15 +75,19 @@ int vmm_nic_tell(struct vmm *vmm, const struct nic *nic, const struct nic_plug *
 				 .len = sizeof(msg),
 				 .fds = plug->fds,
 				 .n_fds = plug->n_fds,
-				 .timeout_ms = VMM_ORDER_MS,
-				 .cancel = cancel};
+				 .timeout_ms = VMM_ORDER_MS};
 	int r = nic_mac_parse(v->mac, msg.mac, err);
 
 	if (r == 0)
 		r = nic_limits_parse(v->limits, &msg.limits, err);
+	snprintf(what, sizeof(what), "network card %s", nic->name);
+	if (r < 0 && burst)
+		err_prefix(err, "%s", what);
 	if (r < 0)
 		return r;
 	strcpy(msg.name, nic->name);
+	if (burst)
+		return vmm_burst_add(burst, &rq, what, err);
 	r = vmm_call(vmm, &rq, &reply, err);
 	msg_close_fds(reply.fds, reply.n_fds);
 	if (words)

@@ -23,6 +23,13 @@ int opener_start(struct opener **opener);
 /* NULL is fine. Requests under way fail. */
 void opener_stop(struct opener *opener);
 
+/*
+ * The file system on which @path is, if it is on a disk of this host or in its memory, holds
+ * nobody up: raw images and other files there are opened without a process. Before others use
+ * @opener.
+ */
+void opener_trust(struct opener *opener, const char *path);
+
 /* What is asked of each file. */
 struct opener_request {
 	struct rights rights; /* borrowed, as the rest */

@@ -2,8 +2,8 @@
 #ifndef FV_OPENER_INT_H
 #define FV_OPENER_INT_H
 /*
- * Between the daemon (opener.c) and the process that opens (opener_child.c): packets over
- * a socket pair for each request. The daemon sends struct open_ask, groups, the path
+ * Inside of opener.h. Between the daemon (opener.c) and the process that opens (opener_child.c):
+ * packets over a socket pair for each request. The daemon sends struct open_ask, groups, the path
  * and the backing names; the child answers with struct open_answer: one for each layer, with its
  * descriptors, and one at the end.
  */
@@ -38,6 +38,28 @@ struct open_answer {
 	struct file_id id, data_id;
 	char text[OPEN_PATH_MAX]; /* the layer's path; of the end: words */
 };
+
+/* --- opener_here.c: by the daemon itself, where that surely waits for nobody ------------------ */
+
+/* Devices of file systems that are this host's own. */
+struct opener_known {
+	dev_t devices[4];
+	unsigned n;
+};
+
+/* That on which @path is, if it is one. */
+void opener_know(struct opener_known *known, const char *path);
+/* These do as opener_file() and so on do, of regular files; -EAGAIN, without words: ask the
+ * process. */
+int opener_here(const struct opener_known *known, const struct opener_request *rq, int flags);
+int opener_here_probe(const struct opener_known *known, const struct opener_request *rq,
+		      const struct probe_ask *ask, struct probed_disk *out);
+/* -EBUSY as opener_disk(), too. */
+int opener_here_disk(const struct opener_known *known, const struct opener_request *rq,
+		     const struct opener_disk *disk, struct opened_disk *out, struct err *err);
+
+/* --- opener_child.c ---------------------------------------------------------------------------
+ */
 
 /* Serves the request that comes over the socket, then ends the process. */
 _Noreturn void opener_child(int sock);

@@ -35,5 +35,10 @@ int machine_start_launched(struct machine *m, struct vmm *launched, struct cance
 			   struct err *err);
 /* Kills its VMM, if there is one, and waits until it is gone: @reason for the event. */
 int machine_end_vmm(struct machine *m, const char *reason, struct err *err);
+/*
+ * The same for a guest that is given up, and whose disks' top layers are, too: where it has
+ * nothing else that must be free first, what is left of the process is not waited for.
+ */
+int machine_leave_vmm(struct machine *m, const char *reason, struct err *err);
 
 #endif

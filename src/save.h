@@ -54,6 +54,8 @@ int saved_open(struct machine *m, struct saved_opened *saved, struct err *err);
 void saved_close(struct saved_opened *saved);
 /* Removes it. -errno with words where it is still there. */
 int saved_drop(struct machine *m, struct err *err);
+/* The same of one that is marked as used: it need not be durable. */
+int saved_drop_used(struct machine *m, struct err *err);
 /* A definition that comes with a state. */
 struct saved_config {
 	const struct strbuf *text; /* as `config` has it */

@@ -58,13 +58,14 @@ static void remove_new(int dir)
 	remove_file(dir, CONFIG_NEW);
 }
 
-static int drop(int dir)
+/* @used: it is marked as used, on stable storage; who found it again would remove it. */
+static int drop(int dir, bool used)
 {
 	int r = unlinkat(dir, STATE_FILE, 0) < 0 ? -errno : 0;
 
 	if (r < 0 && r != -ENOENT)
 		return r;
-	r = r == 0 ? file_sync_dir(dir) : 0;
+	r = r == 0 && !used ? file_sync_dir(dir) : 0;
 	remove_file(dir, AGAIN_FILE);
 	remove_file(dir, CONFIG_FILE);
 	remove_file(dir, LAYERS_FILE);
@@ -74,7 +75,7 @@ static int drop(int dir)
 
 void saved_forget(int dir)
 {
-	if (drop(dir) < 0)
+	if (drop(dir, false) < 0)
 		log_warn("a saved state cannot be removed");
 	remove_new(dir);
 }
@@ -108,7 +109,7 @@ bool saved_look(int dir)
 	}
 	if (saved)
 		log_info("a saved state that was used is removed");
-	if (drop(dir) < 0)
+	if (drop(dir, saved) < 0)
 		log_warn("a saved state that was used cannot be removed");
 	return false;
 }
@@ -147,15 +148,25 @@ bool saved_still(struct machine *m)
 	return false;
 }
 
-int saved_drop(struct machine *m, struct err *err)
+static int drop_of(struct machine *m, bool used, struct err *err)
 {
 	_cleanup_close_ int dir = store_open_dir(m);
-	int r = dir < 0 ? dir : drop(dir);
+	int r = dir < 0 ? dir : drop(dir, used);
 
 	if (r < 0)
 		return err_set(err, r, "cannot remove the saved state: %s", strerror(-r));
 	set_memory(m, NULL);
 	return 0;
+}
+
+int saved_drop(struct machine *m, struct err *err)
+{
+	return drop_of(m, false, err);
+}
+
+int saved_drop_used(struct machine *m, struct err *err)
+{
+	return drop_of(m, true, err);
 }
 
 /* --- memory as it was before there were layers -----------------------------------------------
@@ -261,6 +272,28 @@ static int load_memory(struct machine *m, int dir, struct err *err)
 	return 0;
 }
 
+/* As an earlier version wrote it: with disks that have no layers. */
+static bool as_noted(const struct layer_set *set)
+{
+	for (size_t i = 0; i < set->n; i++)
+		if (set->disks[i].chain.n == 0)
+			return false;
+	return true;
+}
+
+static int settle_as_before(struct machine *m, int dir, const struct layer_set *set,
+			    struct err *err)
+{
+	int r = machine_layers_set(m, set, err);
+
+	if (r < 0)
+		return r;
+	remove_file(dir, LAYERS_FILE);
+	/* or they might be found again after others have taken their place */
+	r = file_sync_dir(dir);
+	return r < 0 ? err_set(err, r, "%s", strerror(-r)) : 0;
+}
+
 /* Gives the machine the layers that it is to go on with. */
 static int settle_layers(struct machine *m, int dir, struct err *err)
 {
@@ -273,13 +306,9 @@ static int settle_layers(struct machine *m, int dir, struct err *err)
 		return 0;
 	r = r < 0 ? err_set(err, r, "%s", strerror(-r)) : layer_set_parse(text, len, &set, err);
 	if (r == 0)
-		r = machine_layers_set(m, &set, err);
-	if (r < 0)
-		return err_prefix(err, "saved layers"), r;
-	remove_file(dir, LAYERS_FILE);
-	/* or they might be found again after others have taken their place */
-	r = file_sync_dir(dir);
-	return r < 0 ? err_set(err, r, "saved layers: %s", strerror(-r)) : 0;
+		r = as_noted(&set) ? machine_layers_take(m, &set, dir, LAYERS_FILE, err)
+				   : settle_as_before(m, dir, &set, err);
+	return r < 0 ? err_prefix(err, "saved layers"), r : 0;
 }
 
 /* They could not be given to the machine yet: for whoever tries again. */
@@ -426,7 +455,7 @@ static int write_texts(int dir, const struct memory_map *memory, const struct la
 	r = write_new(dir, MEMORY_NEW, &text, written);
 	if (r < 0 || !layers)
 		return r;
-	layer_set_format(layers, &layers_text);
+	layer_set_format_noted(layers, &layers_text);
 	return write_new(dir, LAYERS_NEW, &layers_text, written);
 }
 
@@ -452,6 +481,27 @@ static int take_places(int dir, bool layers)
 	if (r == 0)
 		r = take_place(dir, STATE_NEW, STATE_FILE);
 	return r == 0 ? file_sync_dir(dir) : r;
+}
+
+static bool is_there(int dir, const char *name)
+{
+	return faccessat(dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* All but `saved` gets its place, where that is free: @written gets the directory. */
+static int take_places_early(int dir, bool layers, struct sync_list *written)
+{
+	int r;
+
+	if (is_there(dir, STATE_FILE))
+		return 0;
+	remove_file(dir, LAYERS_FILE);
+	r = take_place(dir, AGAIN_NEW, AGAIN_FILE);
+	if (r == 0)
+		r = take_place(dir, MEMORY_NEW, MEMORY_FILE);
+	if (r == 0 && layers)
+		r = take_place(dir, LAYERS_NEW, LAYERS_FILE);
+	return r == 0 ? sync_list_add(written, fcntl(dir, F_DUPFD_CLOEXEC, 3)) : r;
 }
 
 int saved_commit(int dir, const struct memory_map *memory, struct err *err)
@@ -497,6 +547,16 @@ static int write_again(int dir)
 	return fd < 0 ? -errno : 0;
 }
 
+static void unprepare(int dir)
+{
+	remove_new(dir);
+	if (is_there(dir, STATE_FILE))
+		return; /* they are its own */
+	remove_file(dir, AGAIN_FILE);
+	remove_file(dir, LAYERS_FILE);
+	remove_file(dir, MEMORY_FILE);
+}
+
 int saved_prepare(struct machine *m, int state, const struct memory_map *memory,
 		  const struct layer_set *layers, struct sync_list *written, struct err *err)
 {
@@ -508,9 +568,11 @@ int saved_prepare(struct machine *m, int state, const struct memory_map *memory,
 	if (r == 0)
 		r = write_again(dir);
 	if (r == 0)
+		r = take_places_early(dir, layers, written);
+	if (r == 0)
 		return 0;
 	if (dir >= 0)
-		remove_new(dir);
+		unprepare(dir);
 	r = no_room(r);
 	return err_set(err, r, "cannot write the state: %s", strerror(-r));
 }
@@ -520,21 +582,41 @@ void saved_unprepare(struct machine *m)
 	_cleanup_close_ int dir = store_open_dir(m);
 
 	if (dir >= 0)
-		remove_new(dir);
+		unprepare(dir);
+}
+
+/* Of a machine that was saved until now. */
+static int replace_saved(struct machine *m, int dir, bool layers, struct err *err)
+{
+	int r = saved_drop(m, err);
+
+	if (r < 0)
+		return r;
+	r = take_place(dir, AGAIN_NEW, AGAIN_FILE);
+	if (r == 0)
+		r = take_place(dir, MEMORY_NEW, MEMORY_FILE);
+	if (r == 0 && layers)
+		r = take_place(dir, LAYERS_NEW, LAYERS_FILE);
+	if (r == 0)
+		r = file_sync_dir(dir);
+	return r < 0 ? err_set(err, r, "cannot save: %s", strerror(-r)) : 0;
 }
 
 /* What is prepared takes the place of what there is. Takes @memory. */
 static int replace(struct machine *m, int dir, struct memory_map *memory, bool layers, bool config,
 		   struct err *err)
 {
-	int r = saved_drop(m, err);
+	int r = is_there(dir, STATE_FILE) ? replace_saved(m, dir, layers, err) : 0;
 
 	if (r == 0) {
-		r = take_place(dir, AGAIN_NEW, AGAIN_FILE);
+		r = config ? take_place(dir, CONFIG_NEW, CONFIG_FILE) : 0;
 		if (r == 0 && config)
-			r = take_place(dir, CONFIG_NEW, CONFIG_FILE);
+			r = file_sync_dir(dir);
 		if (r == 0)
-			r = take_places(dir, layers);
+			r = take_place(dir, STATE_NEW, STATE_FILE);
+		/* else with the layers, in the order in which the names changed */
+		if (r == 0 && !layers)
+			r = file_sync_dir(dir);
 		if (r < 0)
 			err_set(err, r, "cannot save: %s", strerror(-r));
 	}
@@ -566,13 +648,30 @@ static int define(struct machine *m, int dir, const struct saved_config *config,
 	return 0;
 }
 
+/* With them, what was renamed before is durable. */
+static int settle_or_keep(struct machine *m, int dir, struct err *err)
+{
+	struct err later = ERR_INIT;
+	int r;
+
+	if (settle_layers(m, dir, &later) == 0)
+		return 0;
+	log_warn("%s", later.text); /* who starts it tries again */
+	keep_layers(m, dir);
+	r = file_sync_dir(dir);
+	if (r < 0) {
+		saved_forget(dir);
+		err_set(err, r, "cannot save: %s", strerror(-r));
+	}
+	return r;
+}
+
 static int finish(struct machine *m, const struct memory_map *memory,
 		  const struct layer_set *layers, const struct saved_config *config,
 		  const char *reason, struct err *err)
 {
 	_cleanup_close_ int dir = store_open_dir(m);
 	struct memory_map *copy = malloc(sizeof(*copy));
-	struct err later = ERR_INIT;
 	int r;
 
 	if (dir < 0 || !copy) {
@@ -584,6 +683,8 @@ static int finish(struct machine *m, const struct memory_map *memory,
 	r = replace(m, dir, copy, layers, config, err);
 	if (r == 0 && config)
 		r = define(m, dir, config, err);
+	if (r == 0 && layers)
+		r = settle_or_keep(m, dir, err);
 	pthread_mutex_lock(&m->lock);
 	m->saved = r == 0;
 	if (r == 0)
@@ -591,10 +692,6 @@ static int finish(struct machine *m, const struct memory_map *memory,
 	else if (m->state == MACHINE_SAVED)
 		machine_set_state(m, MACHINE_STOPPED, reason);
 	pthread_mutex_unlock(&m->lock);
-	if (r == 0 && layers && settle_layers(m, dir, &later) < 0) {
-		log_warn("%s", later.text); /* who starts it tries again */
-		keep_layers(m, dir);
-	}
 	return r;
 }
 

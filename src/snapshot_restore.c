@@ -21,6 +21,7 @@
 #include "resume.h"
 #include "save.h"
 #include "snapshot_int.h"
+#include "spare.h"
 #include "sync_list.h"
 #include "util/cleanup.h"
 #include "vmm.h"
@@ -206,6 +207,13 @@ static int go_back_to_memory(struct restore *r)
 	return e;
 }
 
+/* Where it goes on at once. Without memory its disks may be opened by anybody after this. */
+static int end_guest(struct restore *r)
+{
+	return r->s->memory ? machine_leave_vmm(r->m, "restore", r->err)
+			    : machine_end_vmm(r->m, "restore", r->err);
+}
+
 static int go_back(struct restore *r)
 {
 	int e = r->s->memory ? prepare_saved(r) : 0;
@@ -216,7 +224,7 @@ static int go_back(struct restore *r)
 	if (e == 0 && cancel_requested(r->cancel))
 		e = err_set(r->err, -ECANCELED, "ended before anything was changed");
 	if (e == 0)
-		e = machine_end_vmm(r->m, "restore", r->err);
+		e = end_guest(r);
 	if (e < 0) {
 		if (r->s->memory)
 			saved_unprepare(r->m);
@@ -240,6 +248,7 @@ int snapshot_restore(struct snapshot *s, struct job *job, struct cancel *cancel,
 	int e = look(&r);
 
 	(void)job;
+	spares_hold(s->m->model->spares);
 	layer_batch_begin(&r.batch, s->m->model);
 	if (e == 0)
 		e = make_layers(&r);
@@ -261,5 +270,6 @@ int snapshot_restore(struct snapshot *s, struct job *job, struct cancel *cancel,
 	sync_list_free(&r.written);
 	layer_set_free(&r.layers);
 	free(r.made);
+	spares_let_go(s->m->model->spares);
 	return e;
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "spare.h"
 #include "start_int.h"
 #include "util/cleanup.h"
 #include "util/log.h"
@@ -192,7 +193,7 @@ static int run(struct start *s)
 	return r < 0 ? give_up(s, before, r) : 0;
 }
 
-/* The program is loaded while files are opened. */
+/* The program is loaded, and its virtual machine made, while files are opened. */
 static int open_and_run(struct start *s)
 {
 	struct hold *hold = s->resume ? s->resume->hold : NULL;
@@ -200,6 +201,8 @@ static int open_and_run(struct start *s)
 
 	if (r == 0 && !s->vmm)
 		r = vmm_launch(s->m, hold, &s->vmm, s->cancel, s->err);
+	if (r == 0 && s->vmm->met)
+		r = start_tell_first(s);
 	if (r == 0)
 		r = start_open(s);
 	if (r == 0)
@@ -253,16 +256,18 @@ static int start(struct machine *m, const struct resume *resume, struct vmm *lau
 	struct cancel own;
 	int r;
 
+	spares_hold(m->model->spares);
 	begin_cancellable(&s, &own, cancel);
 	r = begin(&s, &saved, &of_saved);
 	if (r == 0)
 		r = open_and_run(&s);
 	else if (s.vmm)
 		vmm_discard(s.vmm);
-	if (r == 0 && s.resume == &of_saved && saved_drop(m, &ignored) < 0)
-		log_warn("%s", ignored.text); /* it is marked as used */
+	if (r == 0 && s.resume == &of_saved && saved_drop_used(m, &ignored) < 0)
+		log_warn("%s", ignored.text);
 	start_close(&s);
 	saved_close(&saved);
+	spares_let_go(m->model->spares);
 	return end_cancellable(&s, cancel, r);
 }
 
@@ -286,6 +291,26 @@ int lifecycle_start(struct model *model, struct machine *m, struct command_call 
 }
 
 /* --- ending ---------------------------------------------------------------------------------- */
+
+/* Under m->lock: whether it has nothing that the next one would have to wait for. */
+static bool may_leave(const struct vmm *vmm)
+{
+	return vmm->ready && !vmm->nics && !vmm->vsock && !vmm->m->def->values.hugepages;
+}
+
+int machine_leave_vmm(struct machine *m, const char *reason, struct err *err)
+{
+	_cleanup_vmm_ struct vmm *vmm = NULL;
+
+	pthread_mutex_lock(&m->lock);
+	if (m->vmm && may_leave(m->vmm)) {
+		vmm = vmm_get(m->vmm);
+		m->killed = true;
+		m->reason = reason;
+	}
+	pthread_mutex_unlock(&m->lock);
+	return vmm && vmm_leave(vmm) ? 0 : machine_end_vmm(m, reason, err);
+}
 
 int machine_end_vmm(struct machine *m, const char *reason, struct err *err)
 {

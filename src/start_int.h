@@ -26,6 +26,7 @@ struct start {
 	unsigned n_nics_given;			  /* of these, how many are the VMM's */
 	char tty[64];
 	struct vmm *vmm;
+	struct vmm_burst burst; /* what it is told but for RUN */
 };
 
 /* Whether there is anything to run, and to run it with. */
@@ -34,7 +35,12 @@ int start_may(struct start *s);
 int start_open(struct start *s);
 /* What was not handed on; and the VMM's and the definition's references. */
 void start_close(struct start *s);
-/* Everything, up to RUN. */
+/*
+ * What needs nothing to be opened: a VMM that was met already gets to work on it meanwhile. Before
+ * start_tell(), or never.
+ */
+int start_tell_first(struct start *s);
+/* Everything else, up to RUN. */
 int start_tell(struct start *s);
 
 #endif

@@ -139,6 +139,8 @@ void start_close(struct start *s)
 		if (i >= s->n_nics_given)
 			nic_pull(s->m, &s->nics[i]);
 	}
+	if (s->burst.vmm)
+		vmm_burst_drop(&s->burst);
 	definition_put(s->def);
 	vmm_put(s->vmm);
 }

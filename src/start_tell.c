@@ -14,15 +14,18 @@
 static int tell(struct start *s, enum vmm_msg_type type, const void *data, size_t len,
 		const int *fds, size_t n_fds)
 {
-	struct vmm_request rq = {.type = type,
-				 .data = data,
-				 .len = len,
-				 .fds = fds,
-				 .n_fds = n_fds,
-				 .timeout_ms = VMM_LOAD_MS,
-				 .cancel = s->cancel};
+	struct vmm_request rq = {
+	    .type = type, .data = data, .len = len, .fds = fds, .n_fds = n_fds};
 
-	return vmm_call(s->vmm, &rq, NULL, s->err);
+	return vmm_burst_add(&s->burst, &rq, "", s->err);
+}
+
+/* Again to one that is known: for what comes with its answer, its counters. */
+static int tell_hello(struct start *s)
+{
+	struct vmm_hello hello = {.version = VMM_PROTO_VERSION};
+
+	return s->vmm->met ? tell(s, VMM_HELLO, &hello, sizeof(hello), NULL, 0) : 0;
 }
 
 static void id_bytes(const char *text, uint8_t id[16])
@@ -99,9 +102,7 @@ static int tell_disks(struct start *s)
 
 		if (!s->disks[i])
 			continue;
-		r = vmm_disk_tell(s->vmm, VMM_DISK, d, s->disks[i], s->cancel, NULL, s->err);
-		if (r < 0)
-			err_prefix(s->err, "disk %s", d->name);
+		r = vmm_disk_tell(s->vmm, VMM_DISK, d, s->disks[i], &s->burst, NULL, s->err);
 	}
 	return r;
 }
@@ -111,11 +112,8 @@ static int tell_nics(struct start *s)
 {
 	int r = 0;
 
-	for (unsigned i = s->n_nics; r == 0 && i-- > 0;) {
-		r = vmm_nic_tell(s->vmm, &s->def->nics[i], &s->nics[i], s->cancel, NULL, s->err);
-		if (r < 0)
-			err_prefix(s->err, "network card %s", s->nics[i].name);
-	}
+	for (unsigned i = s->n_nics; r == 0 && i-- > 0;)
+		r = vmm_nic_tell(s->vmm, &s->def->nics[i], &s->nics[i], &s->burst, NULL, s->err);
 	return r;
 }
 
@@ -150,23 +148,46 @@ static int tell_load(struct start *s)
 	return tell(s, VMM_LOAD, &load, sizeof(load), &s->resume->state, 1);
 }
 
+/* All else was done: it would boot what could not be loaded. */
 static int tell_run(struct start *s)
 {
 	const struct resume *resume = s->resume;
+	struct vmm_request rq = {.type = VMM_RUN, .timeout_ms = VMM_LOAD_MS, .cancel = s->cancel};
 	int r = resume && resume->may_run ? resume->may_run(resume->arg, s->err) : 0;
 
-	return r < 0 ? r : tell(s, VMM_RUN, NULL, 0, NULL, 0);
+	return r < 0 ? r : vmm_call(s->vmm, &rq, NULL, s->err);
+}
+
+typedef int step_fn(struct start *s);
+
+static int take_steps(struct start *s, step_fn *const steps[], size_t n)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = steps[i](s);
+	return r;
+}
+
+int start_tell_first(struct start *s)
+{
+	static step_fn *const steps[] = {tell_hello, tell_config, tell_memory};
+
+	vmm_burst_begin(&s->burst, s->vmm, VMM_LOAD_MS, s->cancel);
+	return take_steps(s, steps, nitems(steps));
 }
 
 int start_tell(struct start *s)
 {
-	static int (*const steps[])(struct start * s) = {
-	    tell_config, tell_memory,  tell_boot, tell_disks, tell_nics,
-	    tell_vsock,	 tell_console, tell_load, tell_run,
-	};
-	int r = 0;
+	static step_fn *const steps[] = {tell_boot,  tell_disks,   tell_nics,
+					 tell_vsock, tell_console, tell_load};
+	struct err later = ERR_INIT;
+	int r = s->burst.vmm ? 0 : start_tell_first(s), end;
 
-	for (size_t i = 0; r == 0 && i < nitems(steps); i++)
-		r = steps[i](s);
-	return r;
+	if (r == 0)
+		r = take_steps(s, steps, nitems(steps));
+	end = vmm_burst_end(&s->burst, r == 0 ? s->err : &later);
+	if (r == 0)
+		r = end;
+	return r == 0 ? tell_run(s) : r;
 }

@@ -349,7 +349,7 @@ int store_rename(struct machine *m, const char *new_name, struct err *err)
 /* What file_replace() leaves when its daemon is killed. */
 static void remove_halves(int dir)
 {
-	static const char *const halves[] = {".config.new", ".access.new"};
+	static const char *const halves[] = {".config.new", ".access.new", ".layers.new"};
 
 	for (size_t i = 0; i < nitems(halves); i++)
 		if (unlinkat(dir, halves[i], 0) == 0)

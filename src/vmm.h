@@ -35,6 +35,7 @@ struct vmm {
 	int state_dir; /* of the machine: consoles; survives renames */
 	int run_dir;   /* RUN/machines/ID */
 	char tty[64];  /* path of the pty's slave; "" without */
+	bool met;      /* it speaks our protocol: HELLO was said before it was adopted */
 
 	pthread_mutex_t note_lock; /* of the file; comes before machine.lock */
 
@@ -51,7 +52,8 @@ struct vmm {
 	unsigned cpus;		    /* as it was told, or said when it was found; bounded */
 	uint64_t memory_bytes;	    /* the same */
 	bool ended;		    /* status says so: it was told to quit, or is preserved */
-	bool gone;		    /* the process is */
+	bool gone;		    /* the process is, or is to be left to itself */
+	bool end_claimed;	    /* somebody does what is to be done about its end */
 	bool ready;		    /* its vcpus run, or ran */
 	char how[512];		    /* how it went, in words */
 
@@ -94,8 +96,8 @@ int vmm_launch(struct machine *m, struct hold *hold, struct vmm **vmm, struct ca
 /* Ends one that was not adopted. */
 void vmm_discard(struct vmm *vmm);
 /*
- * From now on it is the machine's, and watched; waits until it says HELLO. Where that fails it has
- * to be ended as any VMM, if it has become the machine's.
+ * From now on it is the machine's, and watched; waits until it says HELLO, where it has not. Where
+ * that fails it has to be ended as any VMM, if it has become the machine's.
  */
 int vmm_adopt(struct vmm *vmm, struct cancel *cancel, struct err *err);
 /* As whom the VMM of a machine of that owner runs: never as root. */
@@ -139,6 +141,34 @@ struct vmm_request {
  */
 int vmm_call(struct vmm *vmm, const struct vmm_request *request, struct vmm_reply *reply,
 	     struct err *err);
+
+/*
+ * Requests that follow one another without waiting for the answers, which are only of interest
+ * where they are errors. Not for any of which the next must not be carried out if it fails. They
+ * may be sent before the VMM is adopted; their end comes after that.
+ */
+struct vmm_burst {
+	struct vmm *vmm; /* borrowed, as @cancel */
+	struct cancel *cancel;
+	unsigned timeout_ms;
+	struct vmm_call *first, **last, *newest;
+	unsigned n;
+};
+
+/* @timeout_ms: for the last of its answers, once it is waited for. Its end has to follow. */
+void vmm_burst_begin(struct vmm_burst *burst, struct vmm *vmm, unsigned timeout_ms,
+		     struct cancel *cancel);
+/*
+ * Sends @rq; its own timeout and cancel do not count. @what: words in front of those that it is
+ * refused with, "" for none. -errno with words: it was not sent, or one before it has failed.
+ */
+int vmm_burst_add(struct vmm_burst *burst, const struct vmm_request *rq, const char *what,
+		  struct err *err);
+/* Waits for all answers: 0, or the first error, in the order of sending, as vmm_call(). */
+int vmm_burst_end(struct vmm_burst *burst, struct err *err);
+/* Instead, where the VMM is to end: waits for none. After an end it does nothing. */
+void vmm_burst_drop(struct vmm_burst *burst);
+
 /* Sends without waiting for the answer; whether it went. */
 bool vmm_post(struct vmm *vmm, enum vmm_msg_type type, const void *data, size_t len, const int *fds,
 	      size_t n_fds);
@@ -181,6 +211,11 @@ void vmm_heard_vsock(struct vmm *vmm, const struct vmm_vsock_event *event); /* v
 /* It has that disk no longer; @note, in words or NULL, why. Any thread, not under machine.lock. */
 void vmm_disk_gone(struct vmm *vmm, const char *name, const char *note);
 void vmm_heard_exit(struct vmm *vmm, const char *how);
+/*
+ * Kills it, and takes it for gone at once: its process takes milliseconds to let go of memory, and
+ * runs no guest meanwhile. Any thread, not under machine.lock. False: its end is heard right now.
+ */
+bool vmm_leave(struct vmm *vmm);
 /* Under machine.lock: makes the state what the last status says. */
 void vmm_follow_status(struct vmm *vmm);
 

@@ -127,6 +127,7 @@ static int identify(struct vmm *vmm, uid_t uid, struct cancel *cancel)
 	if (r == 0 && (second.pid != first.pid || second.uid != uid))
 		r = -EPERM;
 	vmm->pid = first.pid;
+	vmm->met = r == 0;
 	return r;
 }
 

@@ -438,12 +438,22 @@ static void conclude(struct vmm *vmm)
 	}
 }
 
-void vmm_heard_exit(struct vmm *vmm, const char *how)
+/* Whether nobody else does what is to be done about its end. */
+static bool claim_end(struct vmm *vmm)
+{
+	bool claimed;
+
+	LOCK_SCOPE(&vmm->m->lock);
+	claimed = !vmm->end_claimed;
+	vmm->end_claimed = true;
+	return claimed;
+}
+
+static void take_end(struct vmm *vmm, const char *how)
 {
 	struct machine *m = vmm->m;
 	struct counters *counters = counters_read(vmm);
 
-	console_rotate(vmm, CONSOLE_MAX);
 	vmm_disks_release(vmm); /* before anybody can start it again */
 	pthread_mutex_lock(&m->lock);
 	for (struct vmm_has_disk *d = vmm->disks; d; d = d->next)
@@ -477,4 +487,22 @@ void vmm_heard_exit(struct vmm *vmm, const char *how)
 	pthread_mutex_unlock(&m->lock);
 	layers_tidy(m);
 	vmm_put(vmm);
+}
+
+void vmm_heard_exit(struct vmm *vmm, const char *how)
+{
+	if (!claim_end(vmm))
+		return;
+	console_rotate(vmm, CONSOLE_MAX);
+	take_end(vmm, how);
+}
+
+bool vmm_leave(struct vmm *vmm)
+{
+	if (!claim_end(vmm))
+		return false;
+	vmm_kill(vmm);
+	vmm_fail_calls(vmm, -EPIPE);
+	take_end(vmm, "the VMM was ended by signal 9 (Killed)");
+	return true;
 }

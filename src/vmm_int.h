@@ -8,6 +8,10 @@
 struct vmm *vmm_new(struct machine *m);
 /* Its two directories. -errno. */
 int vmm_open_dirs(struct vmm *vmm, bool make);
+/* A new socket vmm.sock that listens there. A descriptor or -errno. */
+int vmm_listen(int run_dir);
+/* Runs the program under that name (@path itself: its usual one), as vmm_spawn.c says. -errno. */
+int vmm_spawn(const char *path, const char *name, int listening, int log, pid_t *pid);
 /* A connection, without waiting where the VMM does not accept yet. -errno. */
 int vmm_connect(int run_dir);
 /* Field 22 of /proc/PID/stat; 0 where there is no such process. */

@@ -3,6 +3,9 @@
  * Requests to a VMM and what comes back. Any thread may call; the events
  * thread alone reads the socket, finds the call that a reply belongs to, and
  * wakes who waits. Lengths and numbers of descriptors are checked here, once.
+ *
+ * In a burst requests follow one another without a wait, and their answers are awaited together:
+ * each wait is two wakeups, and where processors are busy each of these takes its time.
  */
 #define LOG_MODULE "vmm"
 #include <errno.h>
@@ -24,10 +27,13 @@
 
 struct vmm_call {
 	struct vmm_call *next;
+	struct vmm_call *later; /* of a burst: what was sent after it */
+	char what[64];		/* the same: what goes in front of words; "" none */
 	uint32_t seq;
 	enum vmm_msg_type type;
 	struct vmm_reply *reply; /* may be NULL */
 	bool done;
+	bool quiet; /* nobody waits for this very one */
 	int error;
 	char text[VMM_TEXT_MAX];
 };
@@ -176,6 +182,125 @@ int vmm_call(struct vmm *vmm, const struct vmm_request *rq, struct vmm_reply *re
 	return r < 0 ? call_error(r, &call, err) : 0;
 }
 
+/* --- several at once ------------------------------------------------------------------------ */
+
+/* Descriptors under way are counted for each user, whose limit may be as low as 1024. */
+#define BURST_MAX 32
+
+void vmm_burst_begin(struct vmm_burst *burst, struct vmm *vmm, unsigned timeout_ms,
+		     struct cancel *cancel)
+{
+	*burst = (struct vmm_burst){.vmm = vmm, .timeout_ms = timeout_ms, .cancel = cancel};
+	burst->last = &burst->first;
+}
+
+/* From now on its answer wakes. */
+static void listen_for(struct vmm *vmm, struct vmm_call *call)
+{
+	LOCK_SCOPE(&vmm->lock);
+	call->quiet = false;
+}
+
+/*
+ * Waits for all; the first that failed, in the order of sending, is the error. The last one's
+ * answer comes last, mostly: the others are there then, and have woken nobody.
+ */
+static int await_burst(struct vmm_burst *burst, struct err *err)
+{
+	struct timespec deadline = deadline_in_ms(burst->timeout_ms);
+	const struct vmm_request rq = {.cancel = burst->cancel};
+	struct vmm_call *last = burst->newest;
+	int r = 0;
+
+	cancel_set_wake(burst->cancel, wake, burst->vmm);
+	if (last) {
+		listen_for(burst->vmm, last);
+		await(burst->vmm, last, &rq, &deadline, 0);
+	}
+	while (burst->first) {
+		struct vmm_call *call = burst->first;
+		int one;
+
+		listen_for(burst->vmm, call);
+		one = await(burst->vmm, call, &rq, &deadline, r == 0 ? 0 : -ECANCELED);
+		if (r == 0 && one < 0) {
+			r = call_error(one, call, err);
+			if (*call->what)
+				err_prefix(err, "%s", call->what);
+		}
+		burst->first = call->later;
+		free(call);
+	}
+	cancel_set_wake(burst->cancel, NULL, NULL);
+	burst->last = &burst->first;
+	burst->newest = NULL;
+	burst->n = 0;
+	return r;
+}
+
+/* It was not sent: its answer is why. */
+static void answer_unsent(struct vmm *vmm, struct vmm_call *call, int r)
+{
+	LOCK_SCOPE(&vmm->lock);
+	if (call->done)
+		return;
+	dequeue(vmm, call);
+	call->error = r;
+	call->done = true;
+}
+
+int vmm_burst_add(struct vmm_burst *burst, const struct vmm_request *rq, const char *what,
+		  struct err *err)
+{
+	struct timespec deadline = deadline_in_ms(burst->timeout_ms);
+	struct vmm_request own = *rq;
+	struct vmm_call *call;
+	int r = burst->n < BURST_MAX ? 0 : await_burst(burst, err);
+
+	if (r < 0)
+		return r;
+	call = calloc(1, sizeof(*call));
+	if (!call)
+		return err_set(err, -ENOMEM, "out of memory");
+	own.cancel = burst->cancel;
+	call->type = rq->type;
+	snprintf(call->what, sizeof(call->what), "%s", what);
+	call->quiet = true;
+	*burst->last = call;
+	burst->last = &call->later;
+	burst->newest = call;
+	burst->n++;
+	r = enqueue(burst->vmm, call);
+	if (r == 0)
+		r = send_packet(burst->vmm, call->seq, &own, &deadline);
+	if (r == 0)
+		return 0;
+	answer_unsent(burst->vmm, call, r);
+	return await_burst(burst, err); /* where one before it was refused, that says more */
+}
+
+int vmm_burst_end(struct vmm_burst *burst, struct err *err)
+{
+	return await_burst(burst, err);
+}
+
+void vmm_burst_drop(struct vmm_burst *burst)
+{
+	while (burst->first) {
+		struct vmm_call *call = burst->first;
+
+		burst->first = call->later;
+		pthread_mutex_lock(&burst->vmm->lock);
+		if (!call->done)
+			dequeue(burst->vmm, call);
+		pthread_mutex_unlock(&burst->vmm->lock);
+		free(call);
+	}
+	burst->last = &burst->first;
+	burst->newest = NULL;
+	burst->n = 0;
+}
+
 bool vmm_post(struct vmm *vmm, enum vmm_msg_type type, const void *data, size_t len, const int *fds,
 	      size_t n_fds)
 {
@@ -256,7 +381,8 @@ static void take_reply(struct vmm *vmm, const struct vmm_msg_hdr *hdr, const cha
 		finish_call(call, hdr, body, fds, n_fds);
 		dequeue(vmm, call);
 		call->done = true;
-		pthread_cond_broadcast(&vmm->cond);
+		if (!call->quiet)
+			pthread_cond_broadcast(&vmm->cond);
 	}
 	pthread_mutex_unlock(&vmm->lock);
 }

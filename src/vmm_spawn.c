@@ -8,6 +8,8 @@
  * noted at once; a daemon killed before that leaves a VMM that knows no machine,
  * and ends by itself.
  *
+ * Mostly there is one at the ready (spare.h), and nothing of this is waited for.
+ *
  * A VMM that is to have another guest's memory is forked by who holds that (hold.h). It is then
  * no child of ours, and who it is has to be found out (vmm_forked.c).
  */
@@ -24,6 +26,7 @@
 #include <unistd.h>
 
 #include "hold.h"
+#include "spare.h"
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "vmm_int.h"
@@ -62,7 +65,7 @@ static void sock_address(struct sockaddr_un *addr, int run_dir)
 	snprintf(addr->sun_path, sizeof(addr->sun_path), "/proc/self/fd/%d/vmm.sock", run_dir);
 }
 
-static int listen_socket(int run_dir)
+int vmm_listen(int run_dir)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	struct sockaddr_un addr;
@@ -145,9 +148,10 @@ static int set_attributes(posix_spawnattr_t *attr)
 						  POSIX_SPAWN_SETSIGDEF);
 }
 
-static int spawn_process(const char *path, int listening, int log, pid_t *pid)
+int vmm_spawn(const char *path, const char *name, int listening, int log, pid_t *pid)
 {
-	char *argv[] = {(char *)path, NULL}, *env[16];
+	/* the path too: what is there is the room that ps(1) has for a machine's name */
+	char *argv[] = {(char *)name, name == path ? NULL : (char *)path, NULL}, *env[16];
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	int r;
@@ -232,7 +236,7 @@ static int fork_process(struct vmm *vmm, struct hold *hold, int listening, int l
 static int spawn_child(struct vmm *vmm, int listening, int log, struct err *err)
 {
 	const char *path = vmm->m->model->vmm_path;
-	int r = spawn_process(path, listening, log, &vmm->pid);
+	int r = vmm_spawn(path, path, listening, log, &vmm->pid);
 
 	if (r < 0)
 		return err_set(err, r, "cannot run %s: %s", path, strerror(-r));
@@ -247,7 +251,7 @@ static int spawn_child(struct vmm *vmm, int listening, int log, struct err *err)
 
 static int launch(struct vmm *vmm, struct hold *hold, struct cancel *cancel, struct err *err)
 {
-	_cleanup_close_ int listening = listen_socket(vmm->run_dir);
+	_cleanup_close_ int listening = vmm_listen(vmm->run_dir);
 	_cleanup_close_ int log = openat(vmm->run_dir, "vmm.log",
 					 O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
 
@@ -262,6 +266,20 @@ static int launch(struct vmm *vmm, struct hold *hold, struct cancel *cancel, str
 			       strerror(-vmm->sock));
 	return hold ? fork_process(vmm, hold, listening, log, cancel, err)
 		    : spawn_child(vmm, listening, log, err);
+}
+
+/* One that is there already. */
+static bool take_spare(struct vmm *vmm)
+{
+	struct spare spare;
+
+	if (!spare_take(vmm->m->model->spares, vmm->run_dir, &spare))
+		return false;
+	vmm->pid = spare.pid;
+	vmm->pidfd = spare.pidfd;
+	vmm->sock = spare.sock;
+	vmm->met = true;
+	return true;
 }
 
 int vmm_launch(struct machine *m, struct hold *hold, struct vmm **out, struct cancel *cancel,
@@ -280,7 +298,8 @@ int vmm_launch(struct machine *m, struct hold *hold, struct vmm **out, struct ca
 	if (r < 0)
 		return err_set(err, r, "cannot make %s/machines/%s: %s", m->model->run_dir, m->id,
 			       strerror(-r));
-	r = launch(vmm, hold, cancel, err);
+	if (hold || !take_spare(vmm))
+		r = launch(vmm, hold, cancel, err);
 	if (r < 0)
 		return r;
 	*out = vmm_get(vmm);
@@ -314,5 +333,5 @@ int vmm_adopt(struct vmm *vmm, struct cancel *cancel, struct err *err)
 	if (vmm->m->killed) /* by who did not find it yet */
 		vmm_kill(vmm);
 	pthread_mutex_unlock(&vmm->m->lock);
-	return vmm_hello(vmm, HELLO_MS, cancel, err);
+	return vmm->met ? 0 : vmm_hello(vmm, HELLO_MS, cancel, err);
 }

@@ -132,6 +132,11 @@ rss_of() { awk '/^RssAnon/ { print $2 }' "/proc/$1/status"; }
 vmm_pids() { pgrep -f '^([^ ]*/)?filevisor-vmm' || true; }
 vmms() { vmm_pids | wc -l; }
 no_vmm() { [ "$(vmms)" = 0 ]; }
+# the process at the ready, which is no machine's yet: there are none while one was just taken
+spare_pids() { pgrep -f '^filevisor-spare' || true; }
+# a daemon has settled: before its descriptors and files are counted
+spare_ready() { [ "$(spare_pids | wc -l)" = 1 ] && [ -e "$RUN/spare/vmm.sock" ]; }
+no_spare() { [ -z "$(spare_pids)" ]; }
 
 # --- machines -------------------------------------------------------------------------------
 

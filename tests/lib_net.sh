@@ -64,9 +64,10 @@ seen() {
 }
 forget_seen() { outside nft flush set inet seen v4 \; flush set inet seen v6; }
 
-# join MACHINE NETWORK [NIC]: a card; a running one has it at once
+# join MACHINE NETWORK [NIC]: a card; a running one has it at once. With the address $FIXED, if that is set.
 join() {
 	mkdir "$M/$1/nics/${3:-lan}"
+	[ -z "${FIXED:-}" ] || put "$M/$1/nics/${3:-lan}/fixed_address" "$FIXED"
 	put "$M/$1/nics/${3:-lan}/network" "$2"
 }
 address() { cat "$M/$1/nics/lan/address"; }

@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,6 +81,7 @@ static int make_vm(struct control *c, bool bare, struct err *err)
 	    .io_pool = c->io_pool,
 	    .wake_fd = c->wake_fd,
 	    .owner = c,
+	    .early = &c->early,
 	    .bare = bare,
 	};
 	int ret = memory_map(&c->memory, err);
@@ -457,6 +459,23 @@ static void do_what_is_due(struct control *c)
 	}
 }
 
+/*
+ * Between being told of its memory and of the rest there is time, in which the daemon opens
+ * files: what can be made by now is. Where that fails, whoever makes the rest says why.
+ */
+static void prepare(struct control *c)
+{
+	struct pollfd more = {.fd = c->conn_fd, .events = POLLIN};
+	struct err ignored = ERR_INIT;
+
+	if (!c->configured || c->has_vm || c->prepared || c->state != VMM_STATE_NEW ||
+	    poll(&more, 1, 0) != 0)
+		return;
+	c->prepared = true;
+	if (memory_map(&c->memory, &ignored) == 0)
+		vm_early_make(&c->early, &c->config, &c->memory, &ignored);
+}
+
 static void loop(struct control *c)
 {
 	struct epoll_event events[EVENTS_BATCH];
@@ -469,6 +488,8 @@ static void loop(struct control *c)
 		if (!c->quit)
 			do_what_is_due(c);
 		control_proto_send_events(c);
+		if (!c->quit)
+			prepare(c);
 	}
 }
 
@@ -520,6 +541,7 @@ static void teardown(struct control *c)
 		vm_pause(&c->vm); /* disks finish what is under way */
 		vm_destroy(&c->vm);
 	}
+	vm_early_drop(&c->early);
 	if (c->console)
 		console_flush(c->console);
 	console_free(c->console);
@@ -543,6 +565,7 @@ int control_run(int listen_fd, const struct title *title, const struct memory *i
 	if (!c)
 		return err_set(err, -ENOMEM, "no memory");
 	c->listen_fd = listen_fd;
+	c->early.vm_fd = -1;
 	if (title)
 		c->title = *title;
 	c->inherited = inherited;

@@ -36,6 +36,8 @@ struct control {
 	struct memory_readers memory_readers;
 	struct vm vm;
 	bool has_vm;
+	bool prepared;	       /* ... or it was tried: */
+	struct vm_early early; /* what of it is made already */
 	int held_fd;   /* it stands still until this process (a pidfd) has ended; -1: it does not */
 	int holder_fd; /* who was forked last at a snapshot (a pidfd); -1: nobody is */
 	int once_fd;   /* the state that it was loaded from, to be marked; -1: none */

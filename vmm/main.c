@@ -18,6 +18,7 @@
 #include "vmm/control.h"
 #include "util/cleanup.h"
 #include "util/log.h"
+#include "util/slice.h"
 
 static int usage(void)
 {
@@ -69,6 +70,7 @@ int main(int argc, char **argv)
 	mallopt(M_ARENA_MAX, 1);
 	ignore_signals();
 	log_open("filevisor-vmm", false);
+	slice_be_short(false); /* vcpus and devices are as usual */
 	title_init(&title, argc, argv);
 	if (control_run(VMM_LISTEN_FD, &title, NULL, &err) < 0) {
 		log_error("%s", err.text);

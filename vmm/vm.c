@@ -203,20 +203,50 @@ static int check_kvm(const struct vm_config *config, struct err *err)
 	return 0;
 }
 
-static int make_chips(struct vm *vm, struct err *err)
+static int make_chips(int vm_fd, struct err *err)
 {
 	struct kvm_pit_config pit = {0};
 	uint64_t identity_map = LAYOUT_IDENTITY_MAP;
 
 	/* Before there are vcpus. Both are for processors that cannot run real mode (Intel). */
-	if (ioctl(vm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 ||
-	    ioctl(vm->vm_fd, KVM_SET_TSS_ADDR, LAYOUT_TSS) < 0)
+	if (ioctl(vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 ||
+	    ioctl(vm_fd, KVM_SET_TSS_ADDR, LAYOUT_TSS) < 0)
 		return err_set(err, -errno, "KVM: cannot place its own pages");
-	if (ioctl(vm->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
+	if (ioctl(vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
 		return err_set(err, -errno, "KVM: cannot make interrupt chips");
-	if (ioctl(vm->vm_fd, KVM_CREATE_PIT2, &pit) < 0)
+	if (ioctl(vm_fd, KVM_CREATE_PIT2, &pit) < 0)
 		return err_set(err, -errno, "KVM: cannot make a PIT");
-	return irq_create(vm, err);
+	return 0;
+}
+
+void vm_early_drop(struct vm_early *early)
+{
+	if (early->vm_fd >= 0)
+		close(take_fd(&early->vm_fd));
+	free(take_ptr(early->cpuid));
+}
+
+int vm_early_make(struct vm_early *early, const struct vm_config *config,
+		  const struct memory *memory, struct err *err)
+{
+	int ret = check_kvm(config, err);
+
+	*early = (struct vm_early){.vm_fd = -1};
+	if (ret < 0)
+		return ret;
+	do
+		early->vm_fd = ioctl(config->kvm_fd, KVM_CREATE_VM, 0);
+	while (early->vm_fd < 0 && errno == EINTR);
+	if (early->vm_fd < 0)
+		return err_set(err, -errno, "KVM: cannot make a virtual machine");
+	ret = memory_attach(memory, early->vm_fd, err);
+	if (ret == 0)
+		ret = make_chips(early->vm_fd, err);
+	if (ret == 0)
+		ret = cpuid_get(config->kvm_fd, &early->cpuid, err);
+	if (ret < 0)
+		vm_early_drop(early);
+	return ret;
 }
 
 /* RAM, and behind it at most a window's length further on the window for 64-bit BARs. */
@@ -232,13 +262,11 @@ static int check_addresses(const struct vm *vm, struct kvm_cpuid2 *cpuid, struct
 	return 0;
 }
 
-static int make_vcpus(struct vm *vm, const struct boot_entry *entry, struct err *err)
+static int make_vcpus(struct vm *vm, const struct boot_entry *entry, struct kvm_cpuid2 *cpuid,
+		      struct err *err)
 {
-	_cleanup_free_ struct kvm_cpuid2 *cpuid = NULL;
-	int ret = cpuid_get(vm->kvm_fd, &cpuid, err);
+	int ret = check_addresses(vm, cpuid, err);
 
-	if (ret == 0)
-		ret = check_addresses(vm, cpuid, err);
 	if (ret < 0)
 		return ret;
 	vm->vcpus = calloc(vm->config->cpus, sizeof(vm->vcpus[0]));
@@ -271,23 +299,15 @@ static int load(struct vm *vm, struct boot_entry *entry, struct err *err)
 	return ret;
 }
 
-static int make(struct vm *vm, const struct memory *memory, bool bare, struct err *err)
+static int make(struct vm *vm, struct vm_early *early, bool bare, struct err *err)
 {
 	struct boot_entry entry;
-	int ret = check_kvm(vm->config, err);
+	int ret;
 
-	if (ret < 0)
-		return ret;
+	vm->vm_fd = take_fd(&early->vm_fd);
 	if (bus_new(&vm->bus) < 0)
 		return err_set(err, -ENOMEM, "no memory");
-	do
-		vm->vm_fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0);
-	while (vm->vm_fd < 0 && errno == EINTR);
-	if (vm->vm_fd < 0)
-		return err_set(err, -errno, "KVM: cannot make a virtual machine");
-	ret = memory_attach(memory, vm->vm_fd, err);
-	if (ret == 0)
-		ret = make_chips(vm, err);
+	ret = irq_create(vm, err);
 	if (ret == 0 && !bare)
 		ret = load(vm, &entry, err);
 	if (ret == 0)
@@ -295,8 +315,18 @@ static int make(struct vm *vm, const struct memory *memory, bool bare, struct er
 	if (ret == 0 && !bare)
 		vmgenid_place(vm);
 	if (ret == 0)
-		ret = make_vcpus(vm, bare ? NULL : &entry, err);
+		ret = make_vcpus(vm, bare ? NULL : &entry, early->cpuid, err);
 	return ret;
+}
+
+/* What was made ahead, or is made now. */
+static int take_early(const struct vm_parts *parts, struct vm_early *early, struct err *err)
+{
+	if (!parts->early || parts->early->vm_fd < 0)
+		return vm_early_make(early, parts->config, parts->memory, err);
+	*early = *parts->early;
+	*parts->early = (struct vm_early){.vm_fd = -1};
+	return 0;
 }
 
 static int life_new(struct vm *vm, int wake_fd)
@@ -314,6 +344,7 @@ static int life_new(struct vm *vm, int wake_fd)
 
 int vm_create(struct vm *vm, const struct vm_parts *parts, struct err *err)
 {
+	struct vm_early early = {.vm_fd = -1};
 	int ret;
 
 	*vm = (struct vm){
@@ -329,7 +360,10 @@ int vm_create(struct vm *vm, const struct vm_parts *parts, struct err *err)
 	memory_describe(parts->memory, &vm->mem);
 	if (life_new(vm, parts->wake_fd) < 0)
 		return err_set(err, -ENOMEM, "no memory");
-	ret = make(vm, parts->memory, parts->bare, err);
+	ret = take_early(parts, &early, err);
+	if (ret == 0)
+		ret = make(vm, &early, parts->bare, err);
+	vm_early_drop(&early);
 	if (ret < 0)
 		vm_destroy(vm);
 	return ret;

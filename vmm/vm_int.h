@@ -85,6 +85,20 @@ struct vm_life {
 	int wake_fd; /* borrowed eventfd: tells control */
 };
 
+/*
+ * What of a machine can be made before anything else is known than its memory, and costs most of
+ * the time: KVM's machine with its memory slots and interrupt chips, and what KVM supports.
+ */
+struct vm_early {
+	int vm_fd; /* -1: nothing was made */
+	struct kvm_cpuid2 *cpuid;
+};
+
+/* @memory: mapped. On failure there is nothing; vm_create() then meets the same. */
+int vm_early_make(struct vm_early *early, const struct vm_config *config,
+		  const struct memory *memory, struct err *err);
+void vm_early_drop(struct vm_early *early);
+
 /* What is the machine's and yet outlives its resets; all borrowed. */
 struct vm_parts {
 	const struct vm_config *config;
@@ -94,7 +108,8 @@ struct vm_parts {
 	struct io_pool *io_pool;
 	int wake_fd; /* an eventfd, written when the guest has ended */
 	void *owner;
-	bool bare; /* without anything to boot: a state is to be loaded into it */
+	struct vm_early *early; /* used up, where there is anything; NULL: nothing */
+	bool bare;		/* without anything to boot: a state is to be loaded into it */
 };
 
 /*

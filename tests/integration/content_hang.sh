@@ -37,8 +37,9 @@ kill -STOP $other
 
 note "readers wait"
 readers=()
+# (behind what the kernel may have read ahead)
 for i in "${!fds[@]}"; do
-	dd bs=64k skip=$((16 + i)) count=1 of="$T/read$i" status=none <&"${fds[i]}" &
+	dd bs=64k skip=$((100 + i)) count=1 of="$T/read$i" status=none <&"${fds[i]}" &
 	readers+=($!)
 done
 waits() { grep -q '^Name:.*dd$' "/proc/$1/status" && grep -q '^State:.[SD]' "/proc/$1/status" && [ -e "$T/read$2" ]; }

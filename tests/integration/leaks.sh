@@ -33,10 +33,12 @@ cycle() {
 }
 threads() { ls "/proc/$DAEMON/task" | wc -l; }
 for _ in $(seq 10); do cycle; done
+wait_for spare_ready
 fds=$(fds_of "$DAEMON") rss=$(rss_of "$DAEMON") tasks=$(threads)
 files=$(find "$STATE" "$RUN" | grep -vc '/events' || true)
 n=60
 for _ in $(seq $n); do cycle; done
+wait_for spare_ready
 settled() { [ "$(fds_of "$DAEMON")" -le "$((fds + 2))" ]; }
 wait_for settled
 grown=$(($(rss_of "$DAEMON") - rss))

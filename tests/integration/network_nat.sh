@@ -17,7 +17,8 @@ for g in web db; do boot_linux $g; done
 
 note "cards come while they run; an address by DHCP, the one that nics/lan/address says"
 linux_card web lan
-linux_card db lan
+FIXED=10.77.0.50 linux_card db lan
+is "$(address db)" 10.77.0.50 "the address that it was to have"
 for g in web db; do
 	like "$(address $g)" '^10\.77\.0\.[0-9]+$'
 	like "$(sh_linux $g 'ip -4 addr show dev eth0')" "inet $(address $g)/24"

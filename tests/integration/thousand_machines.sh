@@ -6,6 +6,7 @@
 
 start_daemon
 mkdir "$M/first"
+wait_for spare_ready
 fds=$(fds_of "$DAEMON")
 rss=$(rss_of "$DAEMON")
 (cd "$M" && seq -f 'vm%g' 999 | xargs mkdir)

@@ -120,6 +120,12 @@ struct row {
 	/* Sets an attribute's value (NUL-terminated, newline off) or a document's text. */
 	int (*store)(struct node *n, const char *text, size_t len, const struct caller *caller,
 		     struct err *err);
+	/*
+	 * Of a document of lines that stand each by itself, or NULL: what store would say of whole
+	 * ones, asked at write(2) already, as shells do not look at what close(2) returns.
+	 */
+	int (*check)(struct node *n, const char *text, size_t len, const struct caller *caller,
+		     struct err *err);
 	const void *ops; /* the kind's own: struct log_ops, blob_ops, image_ops */
 	const void *arg; /* the row's own: a config_key, a host_fact */
 	const char *help;

@@ -15,7 +15,8 @@
  * a value of its own.
  *
  * A document is collected, and taken whole when its writer flushes, syncs or
- * closes it after writing: a flush before any data is the shell's dup2().
+ * closes it after writing: a flush before any data is the shell's dup2(). One
+ * of lines is looked at when a write ends with one, and refused then.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -226,6 +227,9 @@ static int document_put(struct handle *h, const char *data, size_t len, uint64_t
 	r = load_old(h, err);
 	if (r < 0)
 		return r;
+	/* The kernel may take for its end that of a text which was refused. */
+	if (h->flags & O_APPEND)
+		offset = w->len;
 	if (offset > DOCUMENT_MAX || len > DOCUMENT_MAX - offset)
 		return err_set(err, -EFBIG, "longer than %u bytes", DOCUMENT_MAX);
 	if (offset > w->len) { /* to be filled before it is taken */
@@ -245,20 +249,33 @@ static int document_put(struct handle *h, const char *data, size_t len, uint64_t
 	return 0;
 }
 
+/* The model puts the words where they belong. */
+static int check_lines(struct handle *h, const struct caller *caller, struct err *err)
+{
+	const struct row *row = h->node->row;
+	const struct strbuf *w = &h->written;
+
+	if (!row->check || w->data[w->len - 1] != '\n' || memchr(w->data, '\0', w->len))
+		return 0;
+	return row->check(h->node, w->data, w->len, caller, err);
+}
+
 static int document_write(struct handle *h, const char *data, size_t len, uint64_t offset,
 			  const struct caller *caller, struct err *err)
 {
 	int r;
 
-	(void)caller;
 	if (len == 0)
 		return 0;
 	LOCK_SCOPE(&h->lock);
 	if (h->refused < 0)
 		return h->refused;
 	r = document_put(h, data, len, offset, err);
-	if (r < 0) {
+	if (r < 0)
 		node_complain(h->node, h->node->row->name, err);
+	else
+		r = check_lines(h, caller, err);
+	if (r < 0) {
 		h->refused = r; /* a part of it is not taken either */
 		h->dirty = true;
 	}
@@ -302,12 +319,11 @@ static int document_resize(struct handle *h, uint64_t size)
 	return 0;
 }
 
-static bool never_waits(struct handle *h, const char *data, size_t len)
+static bool waits_for_check(struct handle *h, const char *data, size_t len)
 {
-	(void)h;
 	(void)data;
 	(void)len;
-	return false;
+	return h->node->row->check != NULL;
 }
 
 const struct kind kind_document = {
@@ -317,7 +333,7 @@ const struct kind kind_document = {
     .open = document_open,
     .read = text_read,
     .write = document_write,
-    .write_waits = never_waits,
+    .write_waits = waits_for_check,
     .flush = document_flush,
     .resize = document_resize,
     .close = text_close,

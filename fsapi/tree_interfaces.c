@@ -69,6 +69,13 @@ static int key_show(struct node *n, struct strbuf *sb)
 	return interface_key_show(n->interface, n->row->arg, sb);
 }
 
+static int key_check(struct node *n, const char *text, size_t len, const struct caller *caller,
+		     struct err *err)
+{
+	(void)len;
+	return interface_key_check(n->interface, n->row->arg, text, caller, err);
+}
+
 static int key_store(struct node *n, const char *text, size_t len, const struct caller *caller,
 		     struct err *err)
 {
@@ -80,12 +87,13 @@ static int add_key(struct dir *d, const struct interface_key *key)
 {
 	struct row row = {
 	    .name = key->name,
-	    .kind = key->document ? &kind_document : &kind_attribute,
+	    .kind = key->check ? &kind_document : &kind_attribute,
 	    .mode = key->set ? 0644 : 0444,
 	    .aspect = key->aspect < 0 ? ASPECT_HOST : ASPECT_INTERFACE(key->aspect),
 	    .flags =
 		(key->may_be_empty ? ROW_MAY_BE_EMPTY : 0u) | (key->aspect < 0 ? ROW_VOLATILE : 0u),
 	    .show = key_show,
+	    .check = key->check ? key_check : NULL,
 	    .store = key->set ? key_store : NULL,
 	    .arg = key,
 	    .help = key->help,

@@ -47,6 +47,12 @@ static int forwards_show(struct node *n, struct strbuf *sb)
 	return network_forwards_show(n->network, sb);
 }
 
+static int forwards_check(struct node *n, const char *text, size_t len, const struct caller *caller,
+			  struct err *err)
+{
+	return network_forwards_check(n->network, text, len, caller, err);
+}
+
 static int forwards_store(struct node *n, const char *text, size_t len, const struct caller *caller,
 			  struct err *err)
 {
@@ -126,6 +132,7 @@ static const struct row after_keys[] = {
      .mode = 0666,
      .aspect = ASPECT_NETWORK(NETWORK_FORWARDS),
      .show = forwards_show,
+     .check = forwards_check,
      .store = forwards_store,
      .help = "ports of the host that lead to guests: tcp|udp PORT[-PORT] MACHINE|ADDRESS [PORT]"},
     {.name = "bridge",

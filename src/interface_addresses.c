@@ -158,6 +158,15 @@ static int apply(const struct address_list *wanted, const struct address_list *p
 	return r;
 }
 
+int interface_check_addresses(const char *text, struct err *err)
+{
+	struct address_list list = {0};
+	int r = parse(text, &list, err);
+
+	free(list.list);
+	return r;
+}
+
 int interface_set_addresses(struct interface *i, const char *text, struct err *err)
 {
 	struct address_list wanted = {0}, present = {0};

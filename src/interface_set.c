@@ -218,11 +218,47 @@ static int store(struct interface *i, const struct interface_key *key, const cha
 	return r;
 }
 
+static int check(struct interface *i, const struct interface_key *key, const char *text,
+		 const struct caller *caller, struct err *err)
+{
+	struct host_link link;
+	int r = interfaces_may(caller, err);
+
+	if (r == 0)
+		r = interface_link(i, &link, err);
+	if (r == 0)
+		r = interface_may_change(i, &link, err);
+	return r == 0 ? key->check(text, err) : r;
+}
+
+/* Who is told of what failed by a write, and where. */
+static void tell_outcome(struct interface *i, const struct interface_key *key,
+			 const struct err *err)
+{
+	char what[80], name[INTERFACE_NAME_MAX + 1];
+
+	interface_name(i, name);
+	snprintf(what, sizeof(what), "%s/%s", name, key->name);
+	interfaces_outcome(i->all, what, err);
+}
+
+int interface_key_check(struct interface *i, const struct interface_key *key, const char *text,
+			const struct caller *caller, struct err *err)
+{
+	struct err own = ERR_INIT, *words = err ? err : &own;
+	int r = check(i, key, text, caller, words);
+
+	words->code = r;
+	if (r < 0)
+		tell_outcome(i, key, words);
+	return r;
+}
+
 int interface_key_store(struct interface *i, const struct interface_key *key, const char *text,
 			const struct caller *caller, struct err *err)
 {
 	struct err own = ERR_INIT, *words = err ? err : &own;
-	char what[80], name[INTERFACE_NAME_MAX + 1];
+	char name[INTERFACE_NAME_MAX + 1];
 	int r =
 	    key->set ? interfaces_may(caller, words) : err_set(words, -EACCES, "it is only shown");
 
@@ -234,7 +270,6 @@ int interface_key_store(struct interface *i, const struct interface_key *key, co
 	words->code = r;
 	if (r == 0)
 		interfaces_event(i->all, "interface-set", name, key->name, text, caller);
-	snprintf(what, sizeof(what), "%s/%s", name, key->name);
-	interfaces_outcome(i->all, what, words);
+	tell_outcome(i, key, words);
 	return r;
 }

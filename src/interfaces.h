@@ -32,11 +32,12 @@ struct interface_key {
 	const char *name;
 	int aspect; /* enum interface_aspect; -1: may change at any time and is never told */
 	bool may_be_empty;
-	bool document; /* several lines, written as a whole */
 	const char *help;
 	void (*show)(struct interface *i, struct strbuf *sb);
 	/* NULL: it cannot be set. In src/interface_*.c alone. */
 	int (*set)(struct interface *i, const char *text, struct err *err);
+	/* Of several lines, written as a whole: whether the text is right. Else NULL. */
+	int (*check)(const char *text, struct err *err);
 };
 
 extern const struct interface_key interface_keys[];
@@ -72,6 +73,9 @@ struct timespec interface_changed(struct interface *i, enum interface_aspect asp
 int interface_key_show(struct interface *i, const struct interface_key *key, struct strbuf *sb);
 /* Root's alone. -EPERM with words unless it was made here or is managed. A refused value changes
  * nothing. */
+/* What store would say before it tries. */
+int interface_key_check(struct interface *i, const struct interface_key *key, const char *text,
+			const struct caller *caller, struct err *err);
 int interface_key_store(struct interface *i, const struct interface_key *key, const char *text,
 			const struct caller *caller, struct err *err);
 

@@ -131,6 +131,7 @@ int interface_set_mtu(struct interface *i, const char *text, struct err *err);
 int interface_set_mac(struct interface *i, const char *text, struct err *err);
 int interface_set_master(struct interface *i, const char *text, struct err *err);
 int interface_set_manage(struct interface *i, const char *text, struct err *err);
+int interface_check_addresses(const char *text, struct err *err);
 int interface_set_addresses(struct interface *i, const char *text,
 			    struct err *err);					/* _addresses.c */
 int interface_set_type(struct interface *i, const char *text, struct err *err); /* _make.c */

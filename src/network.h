@@ -96,6 +96,9 @@ int network_config_store(struct network *network, const char *text, size_t len,
 			 const struct caller *caller, struct err *err);
 /* "tcp|udp PORT[-PORT] MACHINE|ADDRESS [PORT]" lines; the whole text at once; live. */
 int network_forwards_show(struct network *network, struct strbuf *sb);
+/* What store would say, and nothing is stored. */
+int network_forwards_check(struct network *network, const char *text, size_t len,
+			   const struct caller *caller, struct err *err);
 int network_forwards_store(struct network *network, const char *text, size_t len,
 			   const struct caller *caller, struct err *err);
 /* Nested keyed: "ADDRESS mac=… machine=… nic=… expires=…". */

@@ -248,45 +248,69 @@ static int may_forward(struct network *network, const struct caller *caller, str
 	return may ? 0 : err_set(err, -EPERM, "only root sets what is forwarded");
 }
 
-static int store(struct network *network, const char *text, size_t len, const struct caller *caller,
+/* All that can be told of it before it is so. Under networks.edit. */
+static int check(struct network *network, const struct network_forward *forwards, size_t n,
+		 const struct caller *caller, struct err *err)
+{
+	int r = may_forward(network, caller, err);
+
+	if (r == 0)
+		r = network_alive(network) ? check_addresses(network, forwards, n, err)
+					   : err_set(err, -ENOENT, "the network is gone");
+	if (r == 0)
+		r = forwards_must_be_free(network->model->networks, network, forwards, n, err);
+	return r == 0 ? check_listeners(network, forwards, n, err) : r;
+}
+
+static int store(struct network *network, struct network_forward **forwards, size_t n,
 		 struct err *err)
 {
-	struct networks *networks = network->model->networks;
-	_cleanup_free_ struct network_forward *forwards = NULL;
 	_cleanup_strbuf_ struct strbuf sb = STRBUF_INIT;
+	int r;
+
+	forwards_format(*forwards, n, &sb);
+	r = network_store_text(network, "forwards", &sb, err);
+	if (r < 0)
+		return r;
+	LOCK_SCOPE(&network->lock);
+	free(network->forwards);
+	network->forwards = take_ptr(*forwards);
+	network->n_forwards = n;
+	network_touch(network, NETWORK_FORWARDS);
+	return 0;
+}
+
+static int take(struct network *network, const char *text, size_t len, bool for_good,
+		const struct caller *caller, struct err *err)
+{
+	_cleanup_free_ struct network_forward *forwards = NULL;
 	size_t n = 0;
 	int r = forwards_parse(text, len, &forwards, &n, err);
 
 	if (r < 0)
 		return r;
-	r = may_forward(network, caller, err);
+	LOCK_SCOPE(&network->model->networks->edit);
+	r = check(network, forwards, n, caller, err);
+	return r == 0 && for_good ? store(network, &forwards, n, err) : r;
+}
+
+int network_forwards_check(struct network *network, const char *text, size_t len,
+			   const struct caller *caller, struct err *err)
+{
+	struct err own = ERR_INIT, *e = err ? err : &own;
+	int r = take(network, text, len, false, caller, e);
+
+	e->code = r;
 	if (r < 0)
-		return r;
-	LOCK_SCOPE(&networks->edit);
-	r = network_alive(network) ? check_addresses(network, forwards, n, err)
-				   : err_set(err, -ENOENT, "the network is gone");
-	if (r == 0)
-		r = forwards_must_be_free(networks, network, forwards, n, err);
-	if (r == 0)
-		r = check_listeners(network, forwards, n, err);
-	forwards_format(forwards, n, &sb);
-	if (r == 0)
-		r = network_store_text(network, "forwards", &sb, err);
-	if (r < 0)
-		return r;
-	LOCK_SCOPE(&network->lock);
-	free(network->forwards);
-	network->forwards = take_ptr(forwards);
-	network->n_forwards = n;
-	network_touch(network, NETWORK_FORWARDS);
-	return 0;
+		network_outcome(network, "forwards", e);
+	return r;
 }
 
 int network_forwards_store(struct network *network, const char *text, size_t len,
 			   const struct caller *caller, struct err *err)
 {
 	struct err own = ERR_INIT, *e = err ? err : &own;
-	int r = store(network, text, len, caller, e);
+	int r = take(network, text, len, true, caller, e);
 
 	if (r == 0)
 		r = rules_apply(network->model->networks, caller->cancel, e);

@@ -94,6 +94,9 @@ says 'new' "$I/error"
 note "addresses"
 printf '10.9.0.1/24\n2001:db8::1/64\n' >"$I/br0/addresses"
 is "$(grep -v ^fe80 "$I/br0/addresses" | tr '\n' ' ')" "10.9.0.1/24 2001:db8::1/64 "
+! echo 10.9.0.1/33 2>/dev/null >"$I/br0/addresses" || fail "the shell heard nothing of what was refused"
+! echo nonsense 2>/dev/null >>"$I/br0/addresses" || fail "the shell heard nothing of what was refused"
+is "$(grep -v ^fe80 "$I/br0/addresses" | tr '\n' ' ')" "10.9.0.1/24 2001:db8::1/64 "
 put "$I/br0/addresses" 10.9.0.2/24
 is "$(grep -v ^fe80 "$I/br0/addresses")" 10.9.0.2/24
 refuses EINVAL write "$I/br0/addresses" '10.9.0.3/24 10.9.0.300/24'

@@ -122,6 +122,14 @@ refuses EINVAL write "$N/wan/forwards" 'tcp 80 192.0.2.1 80'
 says 'subnet' "$N/wan/error"
 refuses EINVAL write "$N/wan/forwards" 'tcp 0 web 80'
 refuses EINVAL write "$N/wan/forwards" 'icmp 1 web 1'
+for bad in 'tcp 0 web 80' 'tcp 8080 web 80\nudp' 'tcp 8080 web'; do # shells do not look at close(2)
+	! printf '%b\n' "$bad" 2>/dev/null >"$N/wan/forwards" || fail "'$bad': the shell heard nothing of it"
+	is "$(cat "$N/wan/forwards")" ""
+done
+! echo 'tcp 8080 web 80' 2>/dev/null >>"$N/lan/forwards" || fail "twice: the shell heard nothing of it"
+echo 'udp 8080 web 80' >>"$N/lan/forwards"
+is "$(wc -l <"$N/lan/forwards")" 2
+put "$N/lan/forwards" 'tcp 8080 web 80'
 is "$(cat "$N/lan/forwards")" 'tcp 8080 web 80'
 
 note "a port that a program of the host listens on: it would not be reached any more"

@@ -37,6 +37,8 @@ FAKE_NO_INTERFACE(uint64_t, interface_serial, const struct interface *i)
 FAKE_NO_INTERFACE(bool, interface_alive, struct interface *i)
 FAKE_NO_INTERFACE(int, interface_key_show, struct interface *i, const struct interface_key *key,
 		  struct strbuf *sb)
+FAKE_NO_INTERFACE(int, interface_key_check, struct interface *i, const struct interface_key *key,
+		  const char *text, const struct caller *caller, struct err *err)
 FAKE_NO_INTERFACE(int, interface_key_store, struct interface *i, const struct interface_key *key,
 		  const char *text, const struct caller *caller, struct err *err)
 FAKE_NO_INTERFACE(int, interfaces_command_run, struct model *model, const char *line,

@@ -59,6 +59,8 @@ FAKE_NO_NETWORK(int, network_config_show, struct network *network, struct strbuf
 FAKE_NO_NETWORK(int, network_config_store, struct network *network, const char *text, size_t len,
 		const struct caller *caller, struct err *err)
 FAKE_NO_NETWORK(int, network_forwards_show, struct network *network, struct strbuf *sb)
+FAKE_NO_NETWORK(int, network_forwards_check, struct network *network, const char *text, size_t len,
+		const struct caller *caller, struct err *err)
 FAKE_NO_NETWORK(int, network_forwards_store, struct network *network, const char *text, size_t len,
 		const struct caller *caller, struct err *err)
 FAKE_SHOWS_NOTHING(network_leases_show, struct network *network, struct strbuf *sb)

@@ -163,6 +163,7 @@ static inline void plug_guest(struct fixture *f, struct guest *g, const char *ma
 	strcpy(g->nic.name, "eth");
 	g->nic.values.network = (char *)network;
 	g->nic.values.mac = (char *)mac;
+	g->nic.values.fixed_address = (char *)"";
 	g->nic.values.limits = (char *)"";
 	assert_int_equal(nic_mac_parse(mac, g->mac, NULL), 0);
 	if (nic_plug(g->m, &g->nic, &g->plug, NULL, &err) < 0)

@@ -204,6 +204,7 @@ install: all
 	chmod 644 $(DESTDIR)$(UNITDIR)/filevisord.service
 
 uninstall:
+	$(Q)[ -n "$(DESTDIR)" ] || [ ! -x $(SBINDIR)/filevisord ] || $(SBINDIR)/filevisord --clean
 	rm -f $(DESTDIR)$(SBINDIR)/filevisord $(DESTDIR)$(MANDIR)/man8/filevisord.8 \
 		$(DESTDIR)$(MANDIR)/man7/filevisor.7 $(DESTDIR)$(UNITDIR)/filevisord.service
 	rm -rf $(DESTDIR)$(LIBEXEC) $(DESTDIR)$(DOCDIR)

@@ -26,6 +26,7 @@ struct options {
 	bool foreground;
 	bool trace;
 	bool no_spare;
+	bool clean;
 	char *fuse; /* -o, joined by commas; NULL: none */
 	char *state, *run, *vmm, *mountpoint;
 };
@@ -34,21 +35,25 @@ struct options {
 
 static void print_help(void)
 {
-	printf("Usage: filevisord [OPTION]... MOUNTPOINT\n"
-	       "Mounts a tree in which directories are virtual machines.\n\n"
-	       "  -f                stay in the foreground, log to stderr\n"
-	       "  -o OPTION[,...]   FUSE mount options, such as allow_other\n"
-	       "      --state DIR   definitions and consoles (root: /var/lib/filevisor;\n"
-	       "                    others: $XDG_STATE_HOME/filevisor)\n"
-	       "      --run DIR     what is gone after a reboot (root: /run/filevisor;\n"
-	       "                    others: $XDG_RUNTIME_DIR/filevisor)\n"
-	       "      --vmm PATH    the program filevisor-vmm\n"
-	       "      --no-spare    keep no process at the ready for the next machine\n"
-	       "      --trace       print each operation on the tree in one line\n"
-	       "      --help        print this text\n"
-	       "      --version     print the version\n\n"
-	       "SIGTERM unmounts the tree; machines run on, and the next filevisord finds them.\n"
-	       "See filevisord(8); once it is mounted, see README in the tree.\n");
+	printf(
+	    "Usage: filevisord [OPTION]... MOUNTPOINT\n"
+	    "       filevisord --clean\n"
+	    "Mounts a tree in which directories are virtual machines.\n\n"
+	    "  -f                stay in the foreground, log to stderr\n"
+	    "  -o OPTION[,...]   FUSE mount options, such as allow_other\n"
+	    "      --state DIR   definitions and consoles (root: /var/lib/filevisor;\n"
+	    "                    others: $XDG_STATE_HOME/filevisor)\n"
+	    "      --run DIR     what is gone after a reboot (root: /run/filevisor;\n"
+	    "                    others: $XDG_RUNTIME_DIR/filevisor)\n"
+	    "      --vmm PATH    the program filevisor-vmm\n"
+	    "      --no-spare    keep no process at the ready for the next machine\n"
+	    "      --clean       mount nothing: take off the host what a daemon that was killed\n"
+	    "                    left of networks, but what machines that run use\n"
+	    "      --trace       print each operation on the tree in one line\n"
+	    "      --help        print this text\n"
+	    "      --version     print the version\n\n"
+	    "SIGTERM unmounts the tree; machines run on, and the next filevisord finds them.\n"
+	    "See filevisord(8); once it is mounted, see README in the tree.\n");
 }
 
 static int usage_error(const char *words)
@@ -75,7 +80,16 @@ static int add_fuse_options(struct options *o, const char *more)
 	return 0;
 }
 
-enum { OPT_STATE = 256, OPT_RUN, OPT_VMM, OPT_NO_SPARE, OPT_TRACE, OPT_HELP, OPT_VERSION };
+enum {
+	OPT_STATE = 256,
+	OPT_RUN,
+	OPT_VMM,
+	OPT_NO_SPARE,
+	OPT_CLEAN,
+	OPT_TRACE,
+	OPT_HELP,
+	OPT_VERSION
+};
 
 static int take_option(struct options *o, int c)
 {
@@ -93,6 +107,9 @@ static int take_option(struct options *o, int c)
 		return set_path(&o->vmm, optarg);
 	case OPT_NO_SPARE:
 		o->no_spare = true;
+		return 0;
+	case OPT_CLEAN:
+		o->clean = o->foreground = true;
 		return 0;
 	case OPT_TRACE:
 		o->trace = true;
@@ -119,7 +136,7 @@ static int take_defaults(struct options *o)
 	if (!o->state || !o->run)
 		return usage_error(
 		    "neither $XDG_STATE_HOME nor $HOME is set: give --state and --run");
-	return o->vmm && o->mountpoint ? 0 : usage_error("out of memory");
+	return o->vmm && (o->mountpoint || o->clean) ? 0 : usage_error("out of memory");
 }
 
 static int parse_options(struct options *o, int argc, char **argv)
@@ -128,6 +145,7 @@ static int parse_options(struct options *o, int argc, char **argv)
 						{"run", required_argument, NULL, OPT_RUN},
 						{"vmm", required_argument, NULL, OPT_VMM},
 						{"no-spare", no_argument, NULL, OPT_NO_SPARE},
+						{"clean", no_argument, NULL, OPT_CLEAN},
 						{"trace", no_argument, NULL, OPT_TRACE},
 						{"help", no_argument, NULL, OPT_HELP},
 						{"version", no_argument, NULL, OPT_VERSION},
@@ -140,10 +158,12 @@ static int parse_options(struct options *o, int argc, char **argv)
 		if (r < 0)
 			return r;
 	}
-	if (optind + 1 != argc)
+	if (o->clean && optind != argc)
+		return usage_error("--clean mounts nothing");
+	if (!o->clean && optind + 1 != argc)
 		return usage_error(optind == argc ? "no MOUNTPOINT given"
 						  : "more than one MOUNTPOINT");
-	r = set_path(&o->mountpoint, argv[optind]);
+	r = o->clean ? 0 : set_path(&o->mountpoint, argv[optind]);
 	return r < 0 ? r : take_defaults(o);
 }
 
@@ -238,7 +258,7 @@ static int run(const struct options *o, struct daemon *d, struct err *err)
 	    .mountpoint = o->mountpoint, .fuse_opts = o->fuse, .trace = o->trace};
 	struct signals signals;
 	struct model *model;
-	struct fsapi *fs;
+	struct fsapi *fs = NULL;
 	int r;
 
 	block_signals(&signals);
@@ -246,8 +266,9 @@ static int run(const struct options *o, struct daemon *d, struct err *err)
 	r = model_open(&model, &model_options, err);
 	if (r < 0)
 		return r;
-	r = fsapi_mount(&fs, model, &fsapi_options, err);
-	if (r == 0) {
+	/* What nobody uses goes with the model. */
+	r = o->clean ? model_idle(model, err) : fsapi_mount(&fs, model, &fsapi_options, err);
+	if (r == 0 && !o->clean) {
 		r = serve(&signals, model, fs, d, o, err);
 		fsapi_close(fs);
 	}

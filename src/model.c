@@ -330,6 +330,23 @@ void model_keep_spare(struct model *model)
 		log_warn("no VMM is kept at the ready: %s", strerror(-r));
 }
 
+int model_idle(struct model *model, struct err *err)
+{
+	uint64_t cursor = 0;
+	struct machine *next;
+
+	while ((next = model_machine_next(model, &cursor))) {
+		_cleanup_machine_ struct machine *m = next;
+		char name[MACHINE_NAME_MAX + 1];
+
+		machine_name(m, name);
+		LOCK_SCOPE(&m->lock);
+		if (m->vmm)
+			return err_set(err, -EBUSY, "machine %s runs: stop or kill it first", name);
+	}
+	return 0;
+}
+
 /* Machines let go of their VMMs, which run on. */
 static void disconnect_all(struct model *model)
 {

@@ -123,6 +123,8 @@ void model_autostart(struct model *model);
 /* From now on a VMM is kept at the ready, for whatever starts next. Once, before others use @model.
  */
 void model_keep_spare(struct model *model);
+/* -EBUSY with words: a machine has a VMM. */
+int model_idle(struct model *model, struct err *err);
 /* Set before other threads run; NULL observer to stop being told (waits for calls under way). */
 void model_set_observer(struct model *model, const struct model_observer *observer, void *arg);
 /* Disconnects from the VMMs (guests run on), ends jobs, frees all. */

@@ -303,6 +303,17 @@ sh_linux() {
 	console_has "$1" "$mark 0" || fail "in $1: $2: $(tail -n 10 "$M/$1/console")"
 }
 
+# number_linux NAME COMMAND: the number that is all it prints, in a line that no kernel's message runs into
+number_linux() {
+	local n
+	for _ in 1 2 3 4 5; do
+		n=$(sh_linux "$1" "$2" | grep -aoxE '[0-9]+' | tail -n 1) || true
+		[ -z "$n" ] || break
+	done
+	[ -n "$n" ] || fail "in $1: $2: no number"
+	echo "$n"
+}
+
 # entries NAME: how many lines of its ledger a guest has printed (their numbers go back with a restore)
 entries() { whole_lines "$M/$1/console" | grep -acE '^(entry|begin) [0-9]+$' || true; }
 

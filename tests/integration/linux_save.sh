@@ -8,13 +8,13 @@ need_linux
 start_daemon
 boot_linux web cpus=2
 sh_linux web 'echo before > /file; (while :; do date +%s >> /stamps; n=$((n + 1)); echo $n > /n; sleep 0.2; done) & echo'
-stamps() { sh_linux web 'wc -l < /stamps'; }
+stamps() { number_linux web 'wc -l < /stamps'; }
 # How far its clock is from ours: at least, at most. (It counts as its kernel has calibrated the TSC,
 # which may be badly where a host is loaded; and an answer takes its time.)
 clock() {
 	local before after guest
 	before=$(date +%s)
-	guest=$(sh_linux web 'date +%s' | tr -dc 0-9)
+	guest=$(number_linux web 'date +%s')
 	after=$(date +%s)
 	echo $((guest - after)) $((guest - before))
 }
@@ -25,9 +25,9 @@ clock_right() {
 		fail "the guest's clock is off by $now, it was by $was"
 }
 sleep 1
-n=$(stamps | tr -dc 0-9)
+n=$(stamps)
 [ "$n" -gt 0 ]
-uptime=$(sh_linux web 'cut -d. -f1 /proc/uptime' | tr -dc 0-9)
+uptime=$(number_linux web 'cut -d. -f1 /proc/uptime')
 was=$(clock)
 lines=$(wc -l <"$M/web/console")
 do_ctl web save
@@ -35,9 +35,9 @@ is "$(state_of web)" saved
 sleep 30 # longer than an answer takes
 do_ctl web start
 clock_right
-more() { [ "$(stamps | tr -dc 0-9)" -gt "$1" ]; }
+more() { [ "$(stamps)" -gt "$1" ]; }
 wait_for more "$n"
-[ "$(sh_linux web 'cut -d. -f1 /proc/uptime' | tr -dc 0-9)" -ge "$uptime" ] || fail "its uptime went back"
+[ "$(number_linux web 'cut -d. -f1 /proc/uptime')" -ge "$uptime" ] || fail "its uptime went back"
 
 note "with another daemon"
 do_ctl web save
@@ -46,7 +46,7 @@ start_daemon
 is "$(state_of web)" saved
 do_ctl web start
 clock_right
-wait_for more "$(stamps | tr -dc 0-9)"
+wait_for more "$(stamps)"
 
 note "its disk"
 is "$(sh_linux web 'cat /file')" before

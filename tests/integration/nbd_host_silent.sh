@@ -36,12 +36,15 @@ for n in many one; do
 	wait_for further $n "$(progress $n)"
 done
 touch "$T/stop"
+ended() { ! kill -0 "$1" 2>/dev/null; }
 for l in "${loads[@]}"; do
+	wait_for -t 100 ended "$l"
 	wait "$l" || fail "$(cat "$T/many.log" "$T/one.log")"
 done
 no_nbd() { ! pgrep -f '^filevisor-nbd' >"$T/pids"; }
 wait_for no_nbd
 kill "${servers[@]}"
+for s in "${servers[@]}"; do wait_for ended "$s"; done
 wait "${servers[@]}" || true
 cmp "$T/many.disk" "$T/many.shadow"
 cmp "$T/one.disk" "$T/one.shadow"

@@ -207,6 +207,20 @@ static int go_back_to_memory(struct restore *r)
 	return e;
 }
 
+/* The tops of what it has now go by name when it has others; what they hold goes later. */
+static void keep_old_open(struct restore *r)
+{
+	_cleanup_(layer_set_free) struct layer_set old = {0};
+
+	if (machine_layers(r->m, &old) < 0)
+		return;
+	for (size_t i = 0; i < old.n; i++)
+		if (old.disks[i].chain.n)
+			sync_list_add(&r->written,
+				      layer_open(r->m->model, LAYER_DISK, old.disks[i].chain.ids[0],
+						 false, NULL));
+}
+
 /* Where it goes on at once. Without memory its disks may be opened by anybody after this. */
 static int end_guest(struct restore *r)
 {
@@ -221,6 +235,8 @@ static int go_back(struct restore *r)
 	if (e < 0)
 		return e;
 	e = sync_written(r);
+	if (e == 0)
+		keep_old_open(r);
 	if (e == 0 && cancel_requested(r->cancel))
 		e = err_set(r->err, -ECANCELED, "ended before anything was changed");
 	if (e == 0)
@@ -267,7 +283,7 @@ int snapshot_restore(struct snapshot *s, struct job *job, struct cancel *cancel,
 		layers_tidy(s->m);
 	snapshots_tell_sizes(s->m);
 	layer_batch_end(&r.batch);
-	sync_list_free(&r.written);
+	sync_list_free_later(&r.written);
 	layer_set_free(&r.layers);
 	free(r.made);
 	spares_let_go(s->m->model->spares);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "strand.h"
 #include "sync_list.h"
 
 int sync_list_add(struct sync_list *list, int fd)
@@ -45,4 +46,27 @@ void sync_list_free(struct sync_list *list)
 		close(list->fds[i]);
 	free(list->fds);
 	*list = (struct sync_list){0};
+}
+
+static int close_all(void *arg, struct cancel *cancel, struct err *err)
+{
+	(void)cancel, (void)err;
+	sync_list_free(arg);
+	return 0;
+}
+
+void sync_list_free_later(struct sync_list *list)
+{
+	struct sync_list *own = malloc(sizeof(*own));
+	struct strand *strand;
+
+	if (own)
+		*own = *list;
+	if (!own || strand_start(&strand, close_all, free, own) < 0) {
+		free(own);
+		sync_list_free(list);
+		return;
+	}
+	*list = (struct sync_list){0};
+	strand_put(strand);
 }

@@ -19,5 +19,10 @@ int sync_list_add(struct sync_list *list, int fd);
 int sync_list_sync(struct sync_list *list);
 /* Closes them; it is empty then. */
 void sync_list_free(struct sync_list *list);
+/*
+ * The same, but by a thread of its own: whose last name is gone by now, their room is given back by
+ * closing them, which takes some milliseconds that nobody has to wait for.
+ */
+void sync_list_free_later(struct sync_list *list);
 
 #endif

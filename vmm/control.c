@@ -459,21 +459,31 @@ static void do_what_is_due(struct control *c)
 	}
 }
 
+static bool is_more_told(const struct control *c)
+{
+	struct pollfd more = {.fd = c->conn_fd, .events = POLLIN};
+
+	return poll(&more, 1, 0) != 0;
+}
+
 /*
  * Between being told of its memory and of the rest there is time, in which the daemon opens
- * files: what can be made by now is. Where that fails, whoever makes the rest says why.
+ * files, and once more before RUN: what can be done by now is. Where that fails, whoever does
+ * the rest says why.
  */
 static void prepare(struct control *c)
 {
-	struct pollfd more = {.fd = c->conn_fd, .events = POLLIN};
 	struct err ignored = ERR_INIT;
 
-	if (!c->configured || c->has_vm || c->prepared || c->state != VMM_STATE_NEW ||
-	    poll(&more, 1, 0) != 0)
+	if (c->state != VMM_STATE_NEW || !c->configured || is_more_told(c))
 		return;
-	c->prepared = true;
-	if (memory_map(&c->memory, &ignored) == 0)
-		vm_early_make(&c->early, &c->config, &c->memory, &ignored);
+	if (c->has_vm) {
+		c->sealed = c->sealed || sandbox_seal(&ignored) == 0;
+	} else if (!c->prepared) {
+		c->prepared = true;
+		if (memory_map(&c->memory, &ignored) == 0)
+			vm_early_make(&c->early, &c->config, &c->memory, &ignored);
+	}
 }
 
 static void loop(struct control *c)

@@ -68,6 +68,10 @@ snap_sizes() {
 		title "A guest of $mib MiB, $((mib < 900 ? 200 : snap_mib)) of them filled (µs)"
 		row "clone of a snapshot to its first byte" "$(repeat 11 snap_clone "m$mib" | median)" \
 			"$(repeat 11 "$build/tests/bench/kvm_floor" $mib | median)" "floor: KVM's own calls"
+		echo pause > "$snap_m/m$mib/ctl" # else it has one of the processors, without a pause
+		row "the same, while the machine itself is paused" "$(repeat 11 snap_clone "m$mib" | median)" \
+			"$(repeat 11 "$build/tests/bench/kvm_floor" $mib | median)" "floor: KVM's own calls"
+		echo resume > "$snap_m/m$mib/ctl"
 		row "restore in place to its first byte" "$(repeat 11 snap_restore "m$mib" | median)" \
 			"$(repeat 11 "$build/tests/bench/kvm_floor" $mib | median)" "floor: KVM's own calls"
 		echo resume > "$snap_m/m$mib/ctl"

@@ -94,7 +94,7 @@ static int take_hello(int sock)
 	struct {
 		struct vmm_msg_hdr hdr;
 		struct vmm_status status;
-	} answer;
+	} answer = {0};
 	int fds[VMM_MSG_FDS];
 	size_t n_fds = VMM_MSG_FDS;
 	ssize_t n = msg_recv(sock, &answer, sizeof(answer), fds, &n_fds, MSG_DONTWAIT);

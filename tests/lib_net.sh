@@ -130,3 +130,46 @@ wire_start() {
 }
 # held MACHINE NETWORK: the IPv4 address that the network has for it
 held() { sed -n "s/^\([0-9.]*\) $1\( .*\)*\$/\1/p" "$N/$2/hosts"; }
+
+# --- traffic: tests/guest/traffic.c, in a guest and here -------------------------------------------------
+
+# traffic_program MACHINE…: builds $TRAFFIC and puts it into the guests as /tmp/traffic
+traffic_program() {
+	need_cmd gcc
+	TRAFFIC=$T/traffic
+	gcc -O2 -Wall -static -nostdlib -ffreestanding -fno-stack-protector -fno-pie -no-pie -fcf-protection=none \
+		-fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns \
+		-Wl,-z,noseparate-code,-z,noexecstack,--build-id=none -s -o "$TRAFFIC" "$ROOT/tests/guest/traffic.c"
+	# here too: large segments from the first one on, however long a guest takes for one
+	echo reno >/proc/sys/net/ipv4/tcp_congestion_control
+	echo 40 >/proc/sys/net/ipv4/tcp_min_tso_segs
+	local m
+	for m; do
+		sh_linux "$m" '{ nc -l -p 4999 >/tmp/traffic & }'
+		push_traffic() { cat "$TRAFFIC" >"/dev/tcp/$(address "$m")/4999"; }
+		wait_for push_traffic
+		sh_linux "$m" 'wait; chmod +x /tmp/traffic; wc -c </tmp/traffic' >"$T/size"
+		like "$(cat "$T/size")" "$(stat -c %s "$TRAFFIC")" "the program in $m"
+	done
+}
+# to_guest MACHINE MIB, from_guest MACHINE MIB: a TCP connection; both ends saw the same bytes
+to_guest() { to_guest_begin "$@" && traffic_end "$1"; }
+from_guest() { from_guest_begin "$@" && traffic_end "$1"; }
+# the same in two: meanwhile $TRAFFIC_PID is what is under way here
+to_guest_begin() {
+	sh_linux "$1" '{ /tmp/traffic receive 5000 >/tmp/sum 2>&1 & }'
+	"$TRAFFIC" send $(($2 << 20)) 5000 "$(address "$1")" >"$T/sum_here" &
+	TRAFFIC_PID=$! TRAFFIC_BYTES=$(($2 << 20))
+}
+from_guest_begin() {
+	sh_linux "$1" "{ /tmp/traffic send $(($2 << 20)) 5000 >/tmp/sum 2>&1 & }"
+	"$TRAFFIC" receive 5000 "$(address "$1")" >"$T/sum_here" &
+	TRAFFIC_PID=$! TRAFFIC_BYTES=$(($2 << 20))
+}
+traffic_end() {
+	wait "$TRAFFIC_PID" || fail "the connection to $1 did not last: $(sh_linux "$1" 'cat /tmp/sum')"
+	sh_linux "$1" 'wait; cat /tmp/sum' >"$T/sum_there"
+	like "$(cat "$T/sum_here")" "^$TRAFFIC_BYTES [0-9]+$"
+	grep -qxF "$(cat "$T/sum_here")" "$T/sum_there" ||
+		fail "here: $(cat "$T/sum_here"), there: $(cat "$T/sum_there")"
+}

@@ -27,6 +27,7 @@ static uint8_t rx_mode(struct nic *nic, uint8_t cmd, struct virtqueue_chain *cha
 	    [VIRTIO_NET_CTRL_RX_NOBCAST] = &f->no_broadcast,
 	};
 
+	LOCK_SCOPE(&nic->filter_lock);
 	return cmd < nitems(modes) ? read_mode(modes[cmd], chain) : VIRTIO_NET_ERR;
 }
 
@@ -52,6 +53,7 @@ static uint8_t set_mac(struct nic *nic, uint8_t cmd, struct virtqueue_chain *cha
 	struct net_macs unicast, multicast;
 	uint8_t mac[NET_MAC];
 
+	LOCK_SCOPE(&nic->filter_lock);
 	if (cmd == VIRTIO_NET_CTRL_MAC_ADDR_SET) {
 		if (virtqueue_chain_read(chain, mac, sizeof(mac)) != sizeof(mac) ||
 		    net_mac_is_group(mac))
@@ -75,6 +77,7 @@ static uint8_t set_vlan(struct nic *nic, uint8_t cmd, struct virtqueue_chain *ch
 	if (cmd > VIRTIO_NET_CTRL_VLAN_DEL ||
 	    virtqueue_chain_read(chain, &id, sizeof(id)) != sizeof(id) || id >= 4096)
 		return VIRTIO_NET_ERR;
+	LOCK_SCOPE(&nic->filter_lock);
 	net_filter_vlan(&nic->filter, id, cmd == VIRTIO_NET_CTRL_VLAN_ADD);
 	return VIRTIO_NET_OK;
 }
@@ -138,7 +141,10 @@ static uint8_t set_offloads(struct nic *nic, uint8_t cmd, struct virtqueue_chain
 								       : VIRTIO_NET_OK;
 }
 
-/* By class; what is not negotiated is not there. */
+/*
+ * By class; what is not negotiated is not there. Each takes the locks that it needs: a reset comes
+ * under virtio.lock and takes the filter's, so nobody does it the other way round.
+ */
 static const struct {
 	unsigned feature;
 	uint8_t (*run)(struct nic *nic, uint8_t cmd, struct virtqueue_chain *chain);
@@ -159,7 +165,6 @@ static uint8_t carry_out(struct nic *nic, struct virtqueue_chain *chain)
 	    header.class >= nitems(classes) ||
 	    !virtio_negotiated(&nic->virtio, classes[header.class].feature))
 		return VIRTIO_NET_ERR;
-	LOCK_SCOPE(&nic->filter_lock);
 	return classes[header.class].run(nic, header.cmd, chain);
 }
 

@@ -1,5 +1,5 @@
 # Frames between a micro guest and a tap of the host, beside QEMU's virtio-net on the same tap, one lane each; how soon
-# a network gives leases; many cards. The guest's loop runs natively even where KVM emulates kernels, and polls; so what
+# a network gives leases; 100 cards on one. The guest's loop runs natively even where KVM emulates kernels, and polls; so what
 # is measured is the VMM. Sourced by run.sh.
 # shellcheck shell=bash
 
@@ -45,8 +45,30 @@ bench_frames() {
 	done
 }
 
+# Of the network itself: there is nobody to compare with.
+bench_networks() {
+	local times card=(- - -)
+
+	title 'a network of mode nat'
+	mkdir -p "$work/net_start" "$work/net_cards"
+	times=$(bash $here/network_times.sh "$build" "$work/net_start" start 2> "$work/network.log" | median)
+	row 'from start to the first lease possible (us)' "${times:--}" - -
+	read -r -a card < <(bash $here/network_times.sh "$build" "$work/net_cards" cards 2>> "$work/network.log") ||
+		note "not measured: $(tail -n 1 "$work/network.log")"
+	row 'a card of 100, plugged into running machines (us)' "${card[0]:--}" - -
+	row "  private memory of its VMM (KiB)" "${card[1]:--}" - -
+	row "  private memory of the daemon (KiB)" "${card[2]:--}" - -
+}
+
 if [ ! -w /dev/net/tun ]; then
 	note 'networks: /dev/net/tun is not accessible'
+elif ! command -v nft > /dev/null || ! command -v dnsmasq > /dev/null; then
+	note 'networks: no nft, or no dnsmasq'
+else
+	bench_networks
+fi
+if [ ! -w /dev/net/tun ]; then
+	:
 elif ! command -v qemu-system-x86_64 > /dev/null; then
 	note 'networks: no qemu-system-x86_64 to compare with'
 else

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A guest attacks its network card: rings, descriptors, frames' headers and commands that cannot be, while frames come
 # for it. The VMM survives all of it, and after each the card works for an honest driver.
-# also: asan
+# also: asan tsan
 # time: 300
 . "${0%/*}/../lib.sh"
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A micro guest with a card in a nat network: pings, the link live, limits that cannot be, a card beside
 # it, `save`, a daemon that is killed; what cannot be connected says which card. Nothing stays.
-# also: asan
+# also: asan tsan
 # time: 240
 . "${0%/*}/../lib.sh"
 

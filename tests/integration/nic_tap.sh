@@ -1,6 +1,6 @@
 #!/bin/bash
 # A network card on a tap: the host pings a guest, big and small; the link goes down and up; frames are captured.
-# also: asan
+# also: asan tsan
 . "${0%/*}/../lib.sh"
 
 need_kvm

@@ -33,6 +33,12 @@ int machine_start(struct machine *m, const struct resume *resume, struct cancel 
 /* As machine_start() without @resume, by a VMM that was launched for it (vmm.h), which it takes. */
 int machine_start_launched(struct machine *m, struct vmm *launched, struct cancel *cancel,
 			   struct err *err);
+/*
+ * Tells a VMM that was launched for @m what it is told first, the guest's memory among it: it gets
+ * to work while the rest is made ready. -errno with words: then it is to be discarded.
+ */
+int machine_tell_ahead(struct machine *m, struct vmm *vmm, const struct memory_map *memory,
+		       struct err *err);
 /* Kills its VMM, if there is one, and waits until it is gone: @reason for the event. */
 int machine_end_vmm(struct machine *m, const char *reason, struct err *err);
 /*

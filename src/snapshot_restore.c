@@ -191,6 +191,14 @@ static int go_back_to_disks(struct restore *r)
 	return machine_layers_set(r->m, &r->layers, r->err);
 }
 
+static void discard(struct restore *r)
+{
+	if (!r->vmm)
+		return;
+	vmm_discard(r->vmm);
+	vmm_put(take_ptr(r->vmm));
+}
+
 /* A VMM is loaded meanwhile; where it cannot be, the start will say so. */
 static int go_back_to_memory(struct restore *r)
 {
@@ -199,11 +207,11 @@ static int go_back_to_memory(struct restore *r)
 
 	if (vmm_launch(r->m, NULL, &r->vmm, r->cancel, &ignored) < 0)
 		r->vmm = NULL;
+	if (r->vmm && machine_tell_ahead(r->m, r->vmm, r->s->memory, &ignored) < 0)
+		discard(r);
 	e = saved_finish(r->m, r->s->memory, &r->layers, "restore", r->err);
-	if (e < 0 && r->vmm) {
-		vmm_discard(r->vmm);
-		vmm_put(take_ptr(r->vmm));
-	}
+	if (e < 0)
+		discard(r);
 	return e;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: ISC
 /*
- * The thread `spare`: keeps one VMM at the ready, in RUN/spare. See spare.h.
+ * The thread `spare`: keeps one VMM at the ready, in RUN/spare: its socket and log, and, as long as
+ * it is there to be taken, its pid. See spare.h.
  *
  * It is made when no machine is being started, and none was for QUIET_MS: that needs the
  * processors itself. One that ends by itself is noticed and replaced; where that goes on, or the
@@ -29,11 +30,13 @@
 #include "spare.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
+#include "util/file.h"
 #include "util/log.h"
 #include "util/msg.h"
 #include "vmm_int.h"
 
 #define DIR_NAME   "spare"
+#define PID_FILE   "pid"
 #define QUIET_MS   3
 #define HELLO_MS   10000
 #define RETRY_MS   1000 /* after the first failure, then twice as long each time … */
@@ -91,7 +94,7 @@ static int take_hello(int sock)
 	struct {
 		struct vmm_msg_hdr hdr;
 		struct vmm_status status;
-	} answer;
+	} answer = {0};
 	int fds[VMM_MSG_FDS];
 	size_t n_fds = VMM_MSG_FDS;
 	ssize_t n = msg_recv(sock, &answer, sizeof(answer), fds, &n_fds, MSG_DONTWAIT);
@@ -168,6 +171,18 @@ static void wake_up(struct spares *s)
 		log_debug("eventfd: %m");
 }
 
+/* Under the lock: who looks from outside knows by it that this one is at the ready. */
+static void note_pid(const struct spares *s)
+{
+	_cleanup_close_ int fd =
+	    openat(s->dir, PID_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	char text[32];
+	int n = snprintf(text, sizeof(text), "%d\n", (int)s->ready.pid);
+
+	if (fd < 0 || file_write_all(fd, text, (size_t)n) < 0)
+		log_debug("cannot note the pid of the spare VMM");
+}
+
 /* Under the lock. */
 static void note_failure(struct spares *s)
 {
@@ -191,6 +206,7 @@ static void make_one(struct spares *s)
 	if (r == 0 && !stop) {
 		s->ready = spare;
 		s->program = program;
+		note_pid(s);
 	} else {
 		note_failure(s);
 	}
@@ -208,6 +224,7 @@ static void replace_ended(struct spares *s)
 	if (s->ready.pidfd >= 0 && has_ended(&s->ready)) {
 		ended = s->ready;
 		s->ready = none;
+		unlinkat(s->dir, PID_FILE, 0);
 		note_failure(s);
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -282,6 +299,7 @@ static void free_spares(struct spares *s)
 	if (s->dir >= 0) {
 		unlinkat(s->dir, "vmm.sock", 0);
 		unlinkat(s->dir, "vmm.log", 0);
+		unlinkat(s->dir, PID_FILE, 0);
 		close(s->dir);
 		unlinkat(s->model->run_fd, DIR_NAME, AT_REMOVEDIR);
 	}
@@ -303,6 +321,8 @@ int spares_start(struct model *model)
 	pthread_mutex_init(&s->lock, NULL);
 	s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->dir = open_dir(model);
+	if (s->dir >= 0)
+		unlinkat(s->dir, PID_FILE, 0); /* of a daemon that was killed */
 	if (s->wake < 0 || s->dir < 0)
 		r = s->dir < 0 ? s->dir : -EMFILE;
 	if (r == 0)
@@ -337,6 +357,7 @@ static bool take_ready(struct spares *s, struct spare *spare)
 
 	*spare = s->ready;
 	s->ready = none;
+	unlinkat(s->dir, PID_FILE, 0);
 	return stat(s->model->vmm_path, &program) == 0 && same_program(&program, &s->program) &&
 	       !has_ended(spare);
 }

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command.h"
 #include "spare.h"
@@ -275,6 +276,32 @@ int machine_start(struct machine *m, const struct resume *resume, struct cancel 
 		  struct err *err)
 {
 	return start(m, resume, NULL, cancel, err);
+}
+
+int machine_tell_ahead(struct machine *m, struct vmm *vmm, const struct memory_map *memory,
+		       struct err *err)
+{
+	int fds[VMM_MEMORY_FILES_MAX], r;
+	const struct resume resume = {.memory = memory, .memory_fds = fds};
+	_cleanup_definition_ struct definition *def = machine_definition(m);
+	struct start s = {.m = m, .vmm = vmm, .resume = &resume, .def = def, .err = err, .kvm = -1};
+
+	if (!vmm->met)
+		return 0;
+	machine_access_get(m, &s.access);
+	r = memory_map_open(m->model, memory, fds, err);
+	if (r < 0)
+		return r;
+	r = start_may(&s);
+	if (r == 0)
+		r = start_tell_first(&s);
+	if (s.kvm >= 0)
+		close(s.kvm);
+	for (unsigned i = 0; i < memory->n_files; i++)
+		close(fds[i]);
+	if (s.burst.vmm)
+		vmm_burst_move(&vmm->ahead, &s.burst, NULL);
+	return r;
 }
 
 int machine_start_launched(struct machine *m, struct vmm *launched, struct cancel *cancel,

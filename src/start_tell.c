@@ -173,6 +173,10 @@ int start_tell_first(struct start *s)
 {
 	static step_fn *const steps[] = {tell_hello, tell_config, tell_memory};
 
+	if (s->vmm->ahead.vmm) {
+		vmm_burst_move(&s->burst, &s->vmm->ahead, s->cancel);
+		return 0;
+	}
 	vmm_burst_begin(&s->burst, s->vmm, VMM_LOAD_MS, s->cancel);
 	return take_steps(s, steps, nitems(steps));
 }

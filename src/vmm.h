@@ -26,16 +26,30 @@ struct vmm_has_disk;
 struct vmm_has_nic;
 struct vmm_vsock_ports;
 
+/*
+ * Requests that follow one another without waiting for the answers, which are only of interest
+ * where they are errors. Not for any of which the next must not be carried out if it fails. They
+ * may be sent before the VMM is adopted; their end comes after that.
+ */
+struct vmm_burst {
+	struct vmm *vmm; /* borrowed, as @cancel */
+	struct cancel *cancel;
+	unsigned timeout_ms;
+	struct vmm_call *first, **last, *newest;
+	unsigned n;
+};
+
 struct vmm {
 	atomic_uint refs;
 	struct machine *m; /* a reference */
 	pid_t pid;
 	int pidfd;
 	int sock;
-	int state_dir; /* of the machine: consoles; survives renames */
-	int run_dir;   /* RUN/machines/ID */
-	char tty[64];  /* path of the pty's slave; "" without */
-	bool met;      /* it speaks our protocol: HELLO was said before it was adopted */
+	int state_dir;		/* of the machine: consoles; survives renames */
+	int run_dir;		/* RUN/machines/ID */
+	char tty[64];		/* path of the pty's slave; "" without */
+	struct vmm_burst ahead; /* what it was told before its start; vmm NULL: nothing */
+	bool met;		/* it speaks our protocol: HELLO was said before it was adopted */
 
 	pthread_mutex_t note_lock; /* of the file; comes before machine.lock */
 
@@ -142,19 +156,6 @@ struct vmm_request {
 int vmm_call(struct vmm *vmm, const struct vmm_request *request, struct vmm_reply *reply,
 	     struct err *err);
 
-/*
- * Requests that follow one another without waiting for the answers, which are only of interest
- * where they are errors. Not for any of which the next must not be carried out if it fails. They
- * may be sent before the VMM is adopted; their end comes after that.
- */
-struct vmm_burst {
-	struct vmm *vmm; /* borrowed, as @cancel */
-	struct cancel *cancel;
-	unsigned timeout_ms;
-	struct vmm_call *first, **last, *newest;
-	unsigned n;
-};
-
 /* @timeout_ms: for the last of its answers, once it is waited for. Its end has to follow. */
 void vmm_burst_begin(struct vmm_burst *burst, struct vmm *vmm, unsigned timeout_ms,
 		     struct cancel *cancel);
@@ -168,6 +169,8 @@ int vmm_burst_add(struct vmm_burst *burst, const struct vmm_request *rq, const c
 int vmm_burst_end(struct vmm_burst *burst, struct err *err);
 /* Instead, where the VMM is to end: waits for none. After an end it does nothing. */
 void vmm_burst_drop(struct vmm_burst *burst);
+/* @from goes on as @to, which has another token. */
+void vmm_burst_move(struct vmm_burst *to, struct vmm_burst *from, struct cancel *cancel);
 
 /* Sends without waiting for the answer; whether it went. */
 bool vmm_post(struct vmm *vmm, enum vmm_msg_type type, const void *data, size_t len, const int *fds,

@@ -284,6 +284,15 @@ int vmm_burst_end(struct vmm_burst *burst, struct err *err)
 	return await_burst(burst, err);
 }
 
+void vmm_burst_move(struct vmm_burst *to, struct vmm_burst *from, struct cancel *cancel)
+{
+	*to = *from;
+	to->cancel = cancel;
+	if (!to->first)
+		to->last = &to->first;
+	*from = (struct vmm_burst){0};
+}
+
 void vmm_burst_drop(struct vmm_burst *burst)
 {
 	while (burst->first) {

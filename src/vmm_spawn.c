@@ -314,6 +314,8 @@ static void end_unwatched(struct vmm *vmm)
 
 void vmm_discard(struct vmm *vmm)
 {
+	if (vmm->ahead.vmm)
+		vmm_burst_drop(&vmm->ahead);
 	end_unwatched(vmm);
 	rundir_clear(vmm->m, false);
 }

@@ -135,7 +135,7 @@ no_vmm() { [ "$(vmms)" = 0 ]; }
 # the process at the ready, which is no machine's yet: there are none while one was just taken
 spare_pids() { pgrep -f '^filevisor-spare' || true; }
 # a daemon has settled: before its descriptors and files are counted
-spare_ready() { [ "$(spare_pids | wc -l)" = 1 ] && [ -e "$RUN/spare/vmm.sock" ]; }
+spare_ready() { [ -s "$RUN/spare/pid" ] && kill -0 "$(cat "$RUN/spare/pid")"; }
 no_spare() { [ -z "$(spare_pids)" ]; }
 
 # --- machines -------------------------------------------------------------------------------

@@ -5,6 +5,8 @@
 # also: asan tsan
 . "${0%/*}/../lib.sh"
 
+replaced() { spare_ready && [ "$(cat "$RUN/spare/pid")" != "$old" ]; }
+
 mkdir "$T/bin"
 cp "$BUILD/filevisor-vmm" "$T/bin/"
 start_daemon --vmm "$T/bin/filevisor-vmm"
@@ -17,9 +19,8 @@ is "$(awk '/^Seccomp:/ { print $2 }' "/proc/$(spare_pids)/status")" 0
 
 note "killed: another takes its place"
 for _ in 1 2; do
-	old=$(spare_pids)
+	old=$(cat "$RUN/spare/pid")
 	kill -KILL "$old"
-	replaced() { spare_ready && [ "$(spare_pids)" != "$old" ]; }
 	wait_for replaced
 	[ ! -e "/proc/$old" ] || fail "$old is a zombie"
 done
@@ -48,17 +49,17 @@ stop_daemon
 note "a machine has it"
 start_daemon --vmm "$T/bin/filevisor-vmm"
 wait_for spare_ready
-old=$(spare_pids)
+old=$(cat "$RUN/spare/pid")
 boot m hello
 wait_console m hello
 is "$(pgrep -f '^filevisor-vmm m' || true)" "$old" "whose process it was"
 is "$(vmms)" 2
 [[ $(cat "$M/m/stats") =~ vcpu ]] || fail "no counters"
-replaced() { spare_ready && [ "$(spare_pids)" != "$old" ]; }
 wait_for replaced
 
 note "and a daemon that comes later finds it"
 kill_daemon
+wait_for no_spare
 umount -l "$MNT"
 start_daemon --vmm "$T/bin/filevisor-vmm"
 is "$(state_of m)" running
@@ -67,6 +68,7 @@ wait_for gone_vmm_of m
 
 note "after an upgrade: of the new program"
 wait_for spare_ready
+is "$(spare_pids)" "$(cat "$RUN/spare/pid")"
 cp "$BUILD/filevisor-vmm" "$T/bin/new"
 mv "$T/bin/new" "$T/bin/filevisor-vmm"
 do_ctl m start

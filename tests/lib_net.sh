@@ -141,14 +141,17 @@ held() { sed -n "s/^\([0-9.]*\) $1\( .*\)*\$/\1/p" "$N/$2/hosts"; }
 
 # --- traffic: tests/guest/traffic.c, in a guest and here -------------------------------------------------
 
-# traffic_program MACHINE…: builds $TRAFFIC and puts it into the guests as /tmp/traffic
-traffic_program() {
+# traffic_build: $TRAFFIC; traffic_program MACHINE…: and it is in the guests as /tmp/traffic
+traffic_build() {
 	need_cmd gcc
 	TRAFFIC=$T/traffic
 	gcc -O2 -Wall -static -nostdlib -ffreestanding -fno-stack-protector -fno-pie -no-pie -fcf-protection=none \
 		-fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns \
 		-Wl,-z,noseparate-code,-z,noexecstack,--build-id=none -s -o "$TRAFFIC" "$ROOT/tests/guest/traffic.c"
-	# here too: large segments from the first one on, however long a guest takes for one
+}
+traffic_program() {
+	traffic_build
+	# here: large segments from the first one on, however long a guest takes for one
 	echo reno >/proc/sys/net/ipv4/tcp_congestion_control
 	echo 40 >/proc/sys/net/ipv4/tcp_min_tso_segs
 	local m

@@ -73,16 +73,6 @@ void nic_pace_set(struct nic_pace *pace, const struct nic_rate *frames,
 	__atomic_store_n(&pace->limited, frames->per_s || bytes->per_s, __ATOMIC_RELEASE);
 }
 
-/*
- * The @n-th chain of a turn is done. The guest sees so some at a time: it goes on with those while
- * the next ones are under way, and is not interrupted for each.
- */
-static void show(struct virtio_queue *queue, unsigned n)
-{
-	if (n % NIC_SHOWN_AT_ONCE == 0)
-		virtio_publish(queue);
-}
-
 /* --- to the guest --------------------------------------------------------------------------- */
 
 static bool wanted(struct nic *nic, const uint8_t *frame, size_t len)
@@ -312,20 +302,24 @@ static bool deliver(struct nic_rx *rx)
 
 void nic_receive(struct nic_rx *rx)
 {
-	unsigned n = 0;
-
 	while (rx->len || fetch(rx)) {
-		if (deliver(rx)) {
-			show(rx->queue, ++n);
-		} else {
-			virtio_publish(rx->queue);
-			if (!virtio_notify_on(rx->queue))
-				break;
-		}
+		if (!deliver(rx) && !virtio_notify_on(rx->queue))
+			break;
 	}
 }
 
 /* --- from the guest --------------------------------------------------------------------------- */
+
+/*
+ * The @n-th chain of a turn is done. The guest sees so some at a time: it goes on with those while
+ * the next ones are under way. (Frames to the guest it sees at the end of a turn: the fewer times
+ * it and the device wait for each other there, the better.)
+ */
+static void show(struct virtio_queue *queue, unsigned n)
+{
+	if (n % NIC_SHOWN_AT_ONCE == 0)
+		virtio_publish(queue);
+}
 
 /* False: the driver broke the rules. */
 static bool send_chain(struct nic_tx *tx, struct virtqueue_chain *chain)

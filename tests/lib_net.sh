@@ -73,7 +73,9 @@ join() {
 address() { cat "$M/$1/nics/lan/address"; }
 
 # linux_card MACHINE NETWORK: a card that comes while Linux runs there, and an address by DHCP
+# (Its kernel asks for a router at once, and takes an IPv6 address without asking whose it is: each is seconds of waiting.)
 linux_card() {
+	sh_linux "$1" 'cd /proc/sys/net/ipv6/conf/default; echo 0 >dad_transmits; echo 0 >router_solicitation_delay; cd /'
 	join "$1" "$2"
 	linux_sees() { sh_linux "$1" 'ls /sys/class/net' | grep -q eth0; }
 	wait_for linux_sees "$1"
@@ -90,7 +92,13 @@ linux_address6() {
 has_address6() { [ -n "$(linux_address6 "$1" "$2")" ]; }
 # guest_pings MACHINE ADDRESS [OPTION…]: an answer comes; guest_cannot: none does
 guest_pings() { sh_linux "$1" "for i in 1 2 3 4 5 6 7 8 9 no; do ping -q -c 1 -W 4 ${*:3} $2 && break; done; [ \$i != no ]" >"$T/ping" || fail "$1 reaches no $2: $(cat "$T/ping")"; }
-guest_cannot() { sh_linux "$1" "! ping -q -c 2 -W 1 ${*:3} $2" >"$T/ping" || fail "$1 reaches $2: $(cat "$T/ping")"; }
+guest_cannot() { sh_linux "$1" "! ping -q -c 2 -i 0.2 -W 1 ${*:3} $2" >"$T/ping" || fail "$1 reaches $2: $(cat "$T/ping")"; }
+# guest_cannot_any MACHINE ADDRESS…: none of them, all asked at once
+guest_cannot_any() {
+	sh_linux "$1" "(for a in ${*:2}; do (! ping -q -c 2 -i 0.2 -W 1 \$a || echo reached \$a) & done; wait)" >"$T/ping"
+	is "$(grep -c '^2 packets transmitted' "$T/ping")" $(($# - 1)) "pings in $1"
+	! grep '^reached' "$T/ping" || fail "$1 reaches what it must not: $(cat "$T/ping")"
+}
 
 # serves MACHINE: it answers HTTP with its name, IPv4 and IPv6
 serves() { sh_linux "$1" "echo this-is-$1 >/tmp/index.html; httpd -h /tmp"; }
@@ -133,14 +141,17 @@ held() { sed -n "s/^\([0-9.]*\) $1\( .*\)*\$/\1/p" "$N/$2/hosts"; }
 
 # --- traffic: tests/guest/traffic.c, in a guest and here -------------------------------------------------
 
-# traffic_program MACHINE…: builds $TRAFFIC and puts it into the guests as /tmp/traffic
-traffic_program() {
+# traffic_build: $TRAFFIC; traffic_program MACHINE…: and it is in the guests as /tmp/traffic
+traffic_build() {
 	need_cmd gcc
 	TRAFFIC=$T/traffic
 	gcc -O2 -Wall -static -nostdlib -ffreestanding -fno-stack-protector -fno-pie -no-pie -fcf-protection=none \
 		-fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns \
 		-Wl,-z,noseparate-code,-z,noexecstack,--build-id=none -s -o "$TRAFFIC" "$ROOT/tests/guest/traffic.c"
-	# here too: large segments from the first one on, however long a guest takes for one
+}
+traffic_program() {
+	traffic_build
+	# here: large segments from the first one on, however long a guest takes for one
 	echo reno >/proc/sys/net/ipv4/tcp_congestion_control
 	echo 40 >/proc/sys/net/ipv4/tcp_min_tso_segs
 	local m

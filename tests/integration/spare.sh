@@ -5,7 +5,10 @@
 # also: asan tsan
 . "${0%/*}/../lib.sh"
 
-replaced() { spare_ready && [ "$(cat "$RUN/spare/pid")" != "$old" ]; }
+replaced() {
+	local now
+	now=$(cat "$RUN/spare/pid") && [ -n "$now" ] && [ "$now" != "$old" ]
+}
 
 mkdir "$T/bin"
 cp "$BUILD/filevisor-vmm" "$T/bin/"

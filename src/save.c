@@ -16,6 +16,7 @@
 
 #include "command.h"
 #include "hold.h"
+#include "layer_int.h"
 #include "save.h"
 #include "util/cleanup.h"
 #include "util/log.h"
@@ -141,6 +142,7 @@ int lifecycle_save(struct model *model, struct machine *m, struct command_call *
 	_cleanup_close_ int dir = store_open_dir(m);
 	struct save s = {
 	    .m = m, .vmm = vmm, .dir = dir, .job = call->job, .cancel = caller->cancel, .err = err};
+	struct tidy_pause pause;
 	int r;
 
 	(void)model;
@@ -148,6 +150,7 @@ int lifecycle_save(struct model *model, struct machine *m, struct command_call *
 		return err_set(err, -EBUSY, "it has ended meanwhile");
 	if (dir < 0)
 		return err_set(err, dir, "its directory: %s", strerror(-dir));
+	layers_tidy_pause(m, &pause); /* or the VMM would refuse: a disk is being changed */
 	begin(&s);
 	r = stand_still(&s);
 	if (r == 0)
@@ -159,6 +162,8 @@ int lifecycle_save(struct model *model, struct machine *m, struct command_call *
 		r = err_set(err, -EBUSY, "it has ended meanwhile");
 	if (r < 0)
 		go_on(&s);
+	layers_tidy_go(&pause);
+	layers_tidy(m);
 	free(s.memory);
 	return r == -EPIPE ? err_set(err, -EBUSY, "it has ended meanwhile") : r;
 }

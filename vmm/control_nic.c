@@ -143,7 +143,8 @@ int control_nic_set(struct control *c, struct request *req, struct reply *reply,
 		return ret;
 	config->link = m.link;
 	config->limits = limits_of(&m.limits);
-	virtio_net_set_link(dev, config->link);
+	if (!config->moved || !config->link)
+		virtio_net_set_link(dev, config->link);
 	virtio_net_set_limits(dev, &config->limits);
 	virtio_net_addresses_tell(dev);
 	control_nic_tell_stranger(c, config);
@@ -177,6 +178,7 @@ int control_nic_cable(struct control *c, struct request *req, struct reply *repl
 	close_cable(&config->cable);
 	config->cable = cable;
 	config->link = m.link;
+	config->moved = true;
 	virtio_net_addresses_forget(dev);
 	virtio_net_set_link(dev, false);
 	c->links_at = control_now_ms() + LINK_DOWN_MS;
@@ -189,9 +191,13 @@ void control_nic_links(struct control *c)
 
 	c->links_at = 0;
 	for (unsigned i = 0; c->has_vm && i < nitems(c->config.nics); i++) {
-		dev = c->config.nics[i] ? virtio_net_find(&c->vm, c->config.nics[i]->name) : NULL;
+		struct nic_config *nic = c->config.nics[i];
+
+		dev = nic ? virtio_net_find(&c->vm, nic->name) : NULL;
 		if (dev)
-			virtio_net_set_link(dev, c->config.nics[i]->link);
+			virtio_net_set_link(dev, nic->link);
+		if (nic)
+			nic->moved = false;
 	}
 }
 

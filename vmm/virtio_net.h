@@ -36,6 +36,7 @@ struct nic_config {
 	uint8_t mac[NET_MAC];
 	uint16_t mtu; /* 0: no advice */
 	bool link;    /* the cable is in */
+	bool moved;   /* a moment ago: it is out until the guest must have seen it */
 	bool renew;   /* the guest was asked to let go of it, and finds it anew then */
 	struct nic_cable cable;
 	struct nic_limits limits;

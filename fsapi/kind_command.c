@@ -9,7 +9,8 @@
  * not even a signal helping. So no two writers ever share an inode here: while
  * the well-known node has a writer, each lookup of the name gets a node of its
  * own (with the same st_ino), and an open that comes between another's lookup and
- * open is answered with ESTALE, upon which the kernel looks up once more.
+ * open is answered with ESTALE, upon which the kernel looks up once more. It does so
+ * once: who then meets another, as lookups of the same tick share what they find, is let in.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -46,19 +47,23 @@ void command_notified(struct node *n)
 
 int command_claim(struct node *n)
 {
+	uint64_t now = now_ns();
+	bool again;
+
 	LOCK_SCOPE(&n->fs->lock);
-	if (n->writers > 0 || n->notifying) {
-		n->parent->contended_ns = now_ns() + CONTENDED_NS;
+	again = n->parent->contended_ns > now;
+	if (n->writers > 0 || n->notifying)
+		n->parent->contended_ns = now + CONTENDED_NS;
+	if (n->notifying || (n->writers > 0 && !again))
 		return -ESTALE;
-	}
-	n->writers = 1;
+	n->writers++;
 	return 0;
 }
 
 void command_unclaim(struct node *n)
 {
 	LOCK_SCOPE(&n->fs->lock);
-	n->writers = 0;
+	n->writers--;
 }
 
 static size_t line_length(const char *p, const char *end)

@@ -166,11 +166,14 @@ static void begin_cancellable(struct start *s, struct cancel *own, struct cancel
 static int end_cancellable(struct start *s, struct cancel *callers, int r)
 {
 	struct machine *m = s->m;
+	bool killed;
 
 	cancel_set_wake(callers, NULL, NULL);
 	pthread_mutex_lock(&m->lock);
 	m->starting = NULL;
-	if (r < 0 && m->killed && !m->vmm)
+	/* or its end may have been noted before who starts it heard */
+	killed = m->killed || (r == -ECANCELED && !cancel_requested(callers));
+	if (r < 0 && killed && !m->vmm)
 		r = err_set(s->err, -EBUSY, "killed while it started");
 	if (!m->vmm)
 		m->killed = false;

@@ -43,9 +43,10 @@ for l in "${loads[@]}"; do
 done
 no_nbd() { ! pgrep -f '^filevisor-nbd' >"$T/pids"; }
 wait_for no_nbd
-kill "${servers[@]}"
-for s in "${servers[@]}"; do wait_for ended "$s"; done
-wait "${servers[@]}" || true
+# What was flushed last is in the files. (Asked to end, a server may wait for ever for a connection whose
+# end it did not hear of while the line was down.)
+kill -KILL "${servers[@]}"
+wait "${servers[@]}" 2>/dev/null || true
 cmp "$T/many.disk" "$T/many.shadow"
 cmp "$T/one.disk" "$T/one.shadow"
 like "$(cat "$T/one.log")" "host does not answer|timed out"

@@ -61,7 +61,7 @@ undefine c
 
 note "reset: it finds its own card, connected, and both answer"
 do_ctl b reset
-wait_console b "^mac $(mac_of b)"
+wait_console b "mac $(mac_of b)"
 connected() { [ "$(cat "$(card b)/state")" = connected ]; }
 wait_for connected
 like "$(grep nic-renewed "$MNT/events")" '"machine":"b"'

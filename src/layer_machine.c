@@ -217,7 +217,7 @@ int machine_layers_parent(struct machine *m, const char *from, const char *to, s
 int machine_layers_load(struct machine *m, struct err *err)
 {
 	_cleanup_close_ int dir = store_open_dir(m);
-	struct layer_set *set = calloc(1, sizeof(*set)), *old;
+	struct layer_set *set = calloc(1, sizeof(*set));
 	_cleanup_free_ char *text = NULL;
 	size_t len;
 	int r = !set ? -ENOMEM : dir < 0 ? dir : file_read(dir, LAYERS_FILE, TEXT_MAX, &text, &len);
@@ -236,15 +236,8 @@ int machine_layers_load(struct machine *m, struct err *err)
 		err_prefix(err, "layers");
 		return r;
 	}
-	set->version = next_version(m->model);
 	layer_set_get(m->model, set);
-	pthread_mutex_lock(&m->lock);
-	old = m->layers;
-	m->layers = set;
-	pthread_mutex_unlock(&m->lock);
-	if (old)
-		layer_set_put(m->model, old);
-	set_free(old);
+	take_over(m, set);
 	return 0;
 }
 

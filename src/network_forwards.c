@@ -161,6 +161,18 @@ void forwards_format(const struct network_forward *forwards, size_t n, struct st
 	}
 }
 
+struct network_forward *forwards_copy(struct network *network, size_t *n)
+{
+	struct network_forward *copy;
+
+	LOCK_SCOPE(&network->lock);
+	*n = network->n_forwards;
+	copy = calloc(*n + 1, sizeof(*copy));
+	if (copy && *n)
+		memcpy(copy, network->forwards, *n * sizeof(*copy));
+	return copy;
+}
+
 int forwards_must_be_free(struct networks *networks, const struct network *own,
 			  const struct network_forward *forwards, size_t n, struct err *err)
 {

@@ -234,6 +234,8 @@ int network_store_text(struct network *network, const char *file, const struct s
 int forwards_parse(const char *text, size_t len, struct network_forward **forwards, size_t *n,
 		   struct err *err);
 void forwards_format(const struct network_forward *forwards, size_t n, struct strbuf *sb);
+/* Those of the network as they are now, *@n: to be freed; NULL: out of memory. Takes its lock. */
+struct network_forward *forwards_copy(struct network *network, size_t *n);
 /* -EEXIST with words where two of all networks' are for the same port. */
 int forwards_must_be_free(struct networks *networks, const struct network *own,
 			  const struct network_forward *forwards, size_t n, struct err *err);
@@ -255,9 +257,10 @@ int forwards_must_not_hide(const struct network_forward *forwards, size_t n,
  * The address of a machine's card: its fixed_address, else the same each time. Durable.
  * -EADDRNOTAVAIL: none is free; -EADDRINUSE, -EINVAL with words: it cannot have the one it wants.
  */
-#define LEASE_NONE "it gives no addresses: fixed_address %s cannot be"
 int lease_hold(struct network *network, struct machine *m, const struct nic *nic, uint8_t addr[4],
 	       struct err *err);
+/* Where the network gives no addresses: -EINVAL with words if the card wants one. */
+int lease_none(const struct nic *nic, struct err *err);
 int leases_parse_held(struct network *network, char *text);
 /* Where addresses for those whom we do not know begin and end; false: there are none. */
 bool lease_range(const struct subnet *subnet, uint8_t first[4], uint8_t last[4]);

@@ -250,11 +250,18 @@ static int hold_any(struct network *network, const struct subnet *s, struct mach
 	return r < 0 ? err_set(err, r, "%s", strerror(-r)) : r;
 }
 
+int lease_none(const struct nic *nic, struct err *err)
+{
+	return *nic->values.fixed_address
+		   ? err_set(err, -EINVAL, "it gives no addresses: fixed_address %s cannot be",
+			     nic->values.fixed_address)
+		   : 0;
+}
+
 int lease_hold(struct network *network, struct machine *m, const struct nic *nic, uint8_t addr[4],
 	       struct err *err)
 {
 	_cleanup_values_ struct network_values *values = network_values(network);
-	bool fixed = *nic->values.fixed_address;
 	struct subnet s;
 	int r;
 
@@ -263,9 +270,9 @@ int lease_hold(struct network *network, struct machine *m, const struct nic *nic
 		return err_set(err, -ENOMEM, "out of memory");
 	if (!network_has_bridge(values) || !*values->subnet || !network_has_dnsmasq(values) ||
 	    subnet_parse(values->subnet, AF_INET, &s, NULL) < 0)
-		return fixed ? err_set(err, -EINVAL, LEASE_NONE, nic->values.fixed_address) : 0;
-	r = fixed ? hold_fixed(network, &s, m, nic, addr, err)
-		  : hold_any(network, &s, m, nic->name, addr, err);
+		return lease_none(nic, err);
+	r = *nic->values.fixed_address ? hold_fixed(network, &s, m, nic, addr, err)
+				       : hold_any(network, &s, m, nic->name, addr, err);
 	return r == 0 ? store(network, err) : r < 0 ? r : 0;
 }
 

@@ -135,13 +135,10 @@ static int take_forwards(struct network *network, struct nft_network *net)
 	struct nft_forward *forwards;
 	size_t n;
 
-	pthread_mutex_lock(&network->lock);
-	n = net->kind == NFT_NAT || net->kind == NFT_ROUTE ? network->n_forwards : 0;
-	copy = calloc(n + 1, sizeof(*copy));
+	if (net->kind != NFT_NAT && net->kind != NFT_ROUTE)
+		return 0;
+	copy = forwards_copy(network, &n);
 	forwards = calloc(n + 1, sizeof(*forwards));
-	if (copy && n)
-		memcpy(copy, network->forwards, n * sizeof(*copy));
-	pthread_mutex_unlock(&network->lock);
 	net->forwards = forwards;
 	if (!copy || !forwards)
 		return -ENOMEM;

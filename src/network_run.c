@@ -433,15 +433,9 @@ static void clear(struct network *network)
 
 static bool hides_listeners(struct network *network, struct err *words)
 {
-	_cleanup_free_ struct network_forward *copy = NULL;
 	size_t n;
+	_cleanup_free_ struct network_forward *copy = forwards_copy(network, &n);
 
-	pthread_mutex_lock(&network->lock);
-	n = network->n_forwards;
-	copy = calloc(n + 1, sizeof(*copy));
-	if (copy && n)
-		memcpy(copy, network->forwards, n * sizeof(*copy));
-	pthread_mutex_unlock(&network->lock);
 	return copy && forwards_must_not_hide(copy, n, NULL, 0, words) < 0;
 }
 

@@ -217,14 +217,6 @@ static int make_end(struct network *network, struct machine *m, const struct nic
 		      : make_tap(m, nic, plug, queues_of(m, nic), err);
 }
 
-/* Where nobody of ours gives addresses. */
-static int has_no_fixed(const struct nic *nic, struct err *err)
-{
-	return *nic->values.fixed_address
-		   ? err_set(err, -EINVAL, LEASE_NONE, nic->values.fixed_address)
-		   : 0;
-}
-
 /* Up only when rules know it. */
 static int plug_tap(struct network *network, struct machine *m, const struct nic *nic,
 		    const struct network_values *values, struct nic_plug *plug,
@@ -246,7 +238,7 @@ static int plug_tap(struct network *network, struct machine *m, const struct nic
 	if (r == 0)
 		r = nic_vlan(values, nic, &vlan, err);
 	if (r == 0 && vlan)
-		r = has_no_fixed(nic, err);
+		r = lease_none(nic, err);
 	if (r == 0 && vlan)
 		r = set_vlan(network, vlan, plug, &port);
 	else if (r == 0)
@@ -297,7 +289,7 @@ static int plug_in(struct network *network, struct machine *m, const struct nic 
 	if (values->mode == MODE_USER) {
 		r = nic_vlan(values, nic, &vlan, err);
 		if (r == 0)
-			r = has_no_fixed(nic, err);
+			r = lease_none(nic, err);
 		return r < 0 ? r : user_plug(network, m, nic, plug, cancel, err);
 	}
 	plug->kind = VMM_NIC_TAP;
